@@ -1,0 +1,86 @@
+"""Bytes in and out of Redis and JSON: bodies, results, times.
+
+A task's body is the JSON array ``[payload]`` or ``[payload,metadata]`` made of the byte slices
+that were sent, so that an integer beyond 64 bits comes back as it went in.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+
+class _Slices(msgspec.Struct, array_like=True):
+    payload: msgspec.Raw
+    metadata: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Values(msgspec.Struct, array_like=True):
+    payload: Any
+    metadata: dict[str, str] = {}
+
+
+_slices = msgspec.json.Decoder(_Slices)
+_values = msgspec.json.Decoder(_Values)
+_encoder = msgspec.json.Encoder()
+
+
+def encode_body(payload: bytes, metadata: bytes) -> bytes:
+    """Join the JSON slices of a submission into the stored body."""
+    return b"[%b,%b]" % (payload, metadata) if metadata else b"[%b]" % payload
+
+
+def split_body(body: bytes) -> tuple[bytes, bytes]:
+    """Return the payload and metadata slices of a stored body, metadata empty when absent."""
+    slices = _slices.decode(body)
+    return bytes(slices.payload), bytes(slices.metadata)
+
+
+def decode_body(body: bytes) -> tuple[Any, dict[str, str]]:
+    """Return the payload and metadata of a stored body as Python values."""
+    values = _values.decode(body)
+    return values.payload, values.metadata
+
+
+def encode_result(value: object) -> bytes:
+    """Encode a handler's result.
+
+    Raises:
+        TypeError: the value, or something inside it, has no JSON form.
+        ValueError: the value nests too deep or holds an unpaired surrogate.
+    """
+    try:
+        return _encoder.encode(value)
+    except RecursionError:
+        raise ValueError("the result nests too deep or refers to itself") from None
+
+
+def format_time(milliseconds: int) -> str:
+    """Return a time as RFC 3339 UTC with exactly three digits of milliseconds."""
+    moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
+
+
+def parse_time(text: str) -> int:
+    """Return an RFC 3339 time with a zone as milliseconds, a finer fraction rounded up.
+
+    Raises:
+        ValueError: no RFC 3339 time, or one without a zone.
+    """
+    moment = datetime.fromisoformat(text.upper())
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no zone: end it with Z or +hh:mm")
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return -(-microseconds // 1000)
+
+
+def trim_text(text: str, limit: int) -> str:
+    """Return ``text`` in at most ``limit`` UTF-8 bytes, the cut marked, surrogates replaced."""
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= limit:
+        return raw.decode()
+    marker = " [cut]"
+    return raw[: limit - len(marker)].decode("utf-8", "ignore") + marker

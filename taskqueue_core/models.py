@@ -1,0 +1,227 @@
+"""The nouns of the service as plain values: no I/O, no clocks.
+
+Times are integers in milliseconds since 1970 UTC by the broker's clock (``*_at_ms``); payloads,
+metadata and results are JSON as bytes, exactly as they came.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+from taskqueue_core.states import TaskState
+
+#: Names of task types, queues and workers (WIRE: nothing else can become part of a key).
+NAME_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
+_NAME = re.compile(NAME_PATTERN[1:-1])
+
+DEFAULT_QUEUE: Final = "default"
+
+
+def is_name(text: str) -> bool:
+    """Tell whether ``text`` may name a task type, a queue or a worker."""
+    return _NAME.fullmatch(text) is not None
+
+
+class Priority(IntEnum):
+    """Priority of a task: an integer in requests, its ``label`` in answers."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+    CRITICAL = 3
+
+    @property
+    def label(self) -> str:
+        """Return the lower-case name clients see."""
+        return self.name.lower()
+
+
+class NewTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A submission that has passed validation. ``None`` means "not sent"."""
+
+    id: str
+    type: str
+    payload: bytes = b"{}"
+    metadata: bytes = b""
+    priority: Priority = Priority.NORMAL
+    queue: str = DEFAULT_QUEUE
+    max_retries: int | None = None
+    timeout_seconds: int | None = None
+    scheduled_at_ms: int | None = None
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """What the broker answers to an accepted submission."""
+
+    id: str
+    state: TaskState
+    created_at_ms: int
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A task as it is stored. Absent values are ``None`` or empty."""
+
+    id: str
+    type: str
+    queue: str
+    priority: Priority
+    state: TaskState
+    created_at_ms: int
+    updated_at_ms: int
+    attempts: int = 0
+    deliveries: int = 0
+    lost_leases: int = 0
+    max_retries: int | None = None
+    timeout_seconds: int | None = None
+    payload: bytes = b"{}"
+    metadata: bytes = b""
+    result: bytes = b""
+    error: str = ""
+    worker_id: str = ""
+    started_at_ms: int | None = None
+    completed_at_ms: int | None = None
+    scheduled_at_ms: int | None = None
+    next_retry_at_ms: int | None = None
+    reason: str = ""
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """One task handed to one worker: what the handler needs and what proves the ownership.
+
+    ``number`` counts deliveries of the task; together with the worker's instance id it is the
+    fence that every later call of this worker must show. ``digits`` is the id as keys hold it.
+    """
+
+    digits: str
+    entry_id: str
+    queue: str
+    priority: int
+    type: str
+    number: int
+    attempts: int
+    lost_leases: int
+    timeout_seconds: int | None
+    max_retries: int | None
+    body: bytes
+    fetched_at_ms: int
+    enqueued_at_ms: int
+    partition: int = 0
+
+
+class OutcomeKind(IntEnum):
+    """What became of a delivery; the numbers are part of the scripts' interface."""
+
+    COMPLETE = 1
+    FAIL = 2
+    RELEASE = 3
+    HOLD = 4
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of one delivery, reported by the worker that ran it.
+
+    ``value`` is the JSON result (COMPLETE) or the error text (FAIL). For FAIL: ``delay_ms`` and
+    ``max_retries`` decide between retrying and the dead letters, ``reason`` is kept with a dead
+    letter, ``is_dropped`` ends in ``failed`` instead, ``history`` is the attempt's JSON record.
+    For HOLD (no handler here): ``delay_ms`` caps the wait, ``max_retries`` is unused and
+    ``duration_ms`` is the longest a task may be held before it becomes a dead letter.
+    """
+
+    delivery: Delivery
+    kind: OutcomeKind
+    duration_ms: int = 0
+    value: bytes = b""
+    delay_ms: int = 0
+    max_retries: int = 0
+    reason: str = ""
+    is_dropped: bool = False
+    history: bytes = b""
+
+
+class OutcomeStatus(IntEnum):
+    """How the broker took an outcome."""
+
+    ACCEPTED = 1
+    ALREADY = 2
+    STALE = 0
+
+
+class LeaseStatus(IntEnum):
+    """What a heartbeat says about one task the worker holds."""
+
+    HELD = 1
+    LOST = 0
+    CANCEL_REQUESTED = 2
+
+
+class Fetched(msgspec.Struct, frozen=True, kw_only=True):
+    """The broker's answer to a worker: how its outcomes were taken, and what to run next.
+
+    ``is_known`` is false when the worker's registration is gone and must be made again;
+    ``next_due_ms`` is the wait until the earliest scheduled task is due, ``None`` without one.
+    """
+
+    deliveries: list[Delivery]
+    statuses: list[OutcomeStatus]
+    now_ms: int
+    next_due_ms: int | None
+    queues_version: int
+    is_known: bool
+    is_paused: bool
+
+
+class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
+    """A live worker as it last reported itself."""
+
+    id: str
+    instance: str
+    state: str
+    started_at_ms: int
+    last_heartbeat_ms: int
+    active_tasks: int
+    concurrency: int
+    version: str
+    queues: tuple[str, ...] = ()
+    handlers: bytes = b"{}"
+
+
+class HandlerInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a worker publishes about one handler with its registration."""
+
+    queue: str = DEFAULT_QUEUE
+    timeout_seconds: int | None = None
+    max_retries: int | None = None
+    distribution: str = ""
+    version: str = ""
+
+
+class Depth(msgspec.Struct, frozen=True):
+    """Entries of one priority: ``queued`` are waiting or running, ``pending_unacked`` running."""
+
+    queued: int
+    pending_unacked: int
+
+
+class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Depths per priority over all queues, and the sizes of the schedule and the dead letters."""
+
+    depths: dict[Priority, Depth]
+    scheduled_count: int
+    dead_letter_count: int
+    backlog: int
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that is out of retries, with the time of its death."""
+
+    task: Task
+    added_at_ms: int
+
+    @property
+    def message_id(self) -> str:
+        """Return an id that names this death of the task: its time and delivery number."""
+        return f"{self.added_at_ms}-{self.task.deliveries}"
