@@ -6,10 +6,23 @@ that were sent, so that an integer beyond 64 bits comes back as it went in.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MS: Final = -62_135_596_800_000
+_LAST_MS: Final = 253_402_300_799_999
+_CUT: Final = " [cut]"
+
+#: Stricter than ``datetime.fromisoformat``, which takes dates alone, basic format and weeks.
+_RFC_3339: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(?:\.(\d+))?"
+    r"([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)?",
+    re.ASCII,
+)
 
 
 class _Slices(msgspec.Struct, array_like=True):
@@ -60,21 +73,29 @@ def encode_result(value: object) -> bytes:
 def format_time(milliseconds: int) -> str:
     """Return a time as RFC 3339 UTC with exactly three digits of milliseconds."""
     moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
+    return f"{moment.isoformat()[:19]}.{milliseconds % 1000:03d}Z"
 
 
 def parse_time(text: str) -> int:
     """Return an RFC 3339 time with a zone as milliseconds, a finer fraction rounded up.
 
     Raises:
-        ValueError: no RFC 3339 time, or one without a zone.
+        ValueError: no RFC 3339 time, one without a zone, or one beyond the years 1 to 9999 in UTC.
+            There are no leap seconds here: ``:60`` is refused.
     """
-    moment = datetime.fromisoformat(text.upper())
-    if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no zone: end it with Z or +hh:mm")
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    return -(-microseconds // 1000)
+    match = _RFC_3339.fullmatch(text)
+    if match is None:
+        raise ValueError("no RFC 3339 time such as 2024-01-15T12:00:00Z")
+    day, clock, fraction, zone = match.groups()
+    if zone is None:
+        raise ValueError("the time has no zone: end it with Z or +hh:mm")
+    since = datetime.fromisoformat(f"{day}T{clock}{zone.upper()}") - _EPOCH
+    milliseconds = (since.days * 86_400 + since.seconds) * 1000
+    digits = (fraction or "").ljust(3, "0")
+    milliseconds += int(digits[:3]) + bool(digits[3:].strip("0"))
+    if not _FIRST_MS <= milliseconds <= _LAST_MS:
+        raise ValueError("the time is beyond the years 1 to 9999")
+    return milliseconds
 
 
 def trim_text(text: str, limit: int) -> str:
@@ -82,5 +103,5 @@ def trim_text(text: str, limit: int) -> str:
     raw = text.encode("utf-8", "replace")
     if len(raw) <= limit:
         return raw.decode()
-    marker = " [cut]"
+    marker = _CUT if limit >= len(_CUT) else ""
     return raw[: limit - len(marker)].decode("utf-8", "ignore") + marker

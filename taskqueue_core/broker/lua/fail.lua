@@ -1,0 +1,7 @@
+-- End deliveries with errors: retry later, or give up.
+-- KEYS[1] <P>meta
+-- ARGV[1] worker, [2] instance, [3] number of outcomes (<= 100), [4 ...] the outcomes, see outcomes.lua
+-- Returns a code per outcome: 1 accepted, 2 already taken, 0 stale
+-- Transitions: running -> retrying, running -> dead_letter, running -> failed
+-- Emits: task.retrying, task.failed, task.dead_letter
+-- Flags: allow-oom

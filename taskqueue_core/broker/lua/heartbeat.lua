@@ -1,0 +1,83 @@
+-- Renew a worker's registration and leases, add up its measurements, give back what it forgot.
+-- KEYS[1] <P>meta
+-- KEYS[2] <P>w:<worker>
+-- KEYS[3 ...] <P>q:<queue>:<priority> to look for forgotten tasks in (may be none)
+-- ARGV[1] worker, [2] instance, [3] request number, [4] running tasks, [5] age in ms of a forgotten task
+-- ARGV[6] types handled, [7] counters, [8] leases: how many of each follow, in this order:
+-- ARGV[9 ...] types; (field, increment) of each counter; (id, delivery number) of each lease (<= 100)
+-- Returns: now in ms, 1 when registered, 1 when paused, per lease 1 held or 0 lost
+-- Transitions: running -> running, running -> pending
+-- Emits: task.queued
+-- Flags: allow-oom
+local worker, instance, request = ARGV[1], ARGV[2], ARGV[3]
+local n_types, n_counters, n_leases = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+if n_leases > 100 then return redis.error_reply('ERR at most 100 leases a call') end
+local at = 9
+
+local known = redis.call('HMGET', KEYS[2], 'instance', 'paused', 'beat')
+if known[1] ~= instance then return { now, 0, 0, {} } end
+
+-- Later than a lease after the last one: it was the broker that was away, see recover.lua.
+local last = tonumber(redis.call('HGET', META, 'heartbeat') or now)
+if now - last > LEASE_MS then
+  redis.call('HSET', META, 'grace', now + math.floor(LEASE_MS / 3) + 1000)
+end
+redis.call('HSET', META, 'heartbeat', now)
+redis.call('HSET', KEYS[2], 'heartbeat', now, 'active', ARGV[4], 'beat', request)
+redis.call('PEXPIRE', KEYS[2], LEASE_MS)
+redis.call('ZADD', P .. 'workers', now + LEASE_MS, worker)
+
+local types = P .. 'types'
+for i = at, at + n_types - 1 do
+  if redis.call('ZCARD', types) < MAX_TYPES or redis.call('ZSCORE', types, ARGV[i]) then
+    redis.call('ZADD', types, now, ARGV[i])
+  end
+end
+at = at + n_types
+
+-- A repeat of a call whose reply was lost must not count twice.
+if known[3] ~= request then
+  for i = at, at + 2 * n_counters - 1, 2 do count(ARGV[i], tonumber(ARGV[i + 1])) end
+end
+at = at + 2 * n_counters
+
+local codes, claims = {}, {}
+for i = 1, n_leases do
+  local t = redis.call('HMGET', task_key(ARGV[at]), 's', 'f', 'm', 'q', 'p')
+  local is_held = t[1] == 'r' and t[2] == ARGV[at + 1] .. ':' .. instance
+  codes[i] = is_held and 1 or 0
+  if is_held then
+    local stream = stream_key(t[4] or 'default', t[5] or '1')
+    local claim = claims[stream] or { 'XCLAIM', stream, GROUP, worker, 0 }
+    claims[stream] = claim
+    claim[#claim + 1] = t[3]
+  end
+  at = at + 2
+end
+for _, claim in pairs(claims) do
+  claim[#claim + 1] = 'JUSTID'
+  redis.call(unpack(claim))
+end
+
+-- What this worker was given but does not name was in a reply that it never saw.
+local function give_back(stream, entry_id)
+  local entry = redis.call('XRANGE', stream, entry_id, entry_id)[1]
+  local id = entry and entry[2][2]
+  local t = id and redis.call('HMGET', task_key(id), 's', 'y', 'm', 'f', 'a', 'c') or {}
+  leave(stream, entry_id)
+  if t[1] == 'r' and t[3] == entry_id and string.match(t[4], ':(.*)$') == instance then
+    local queue, priority = string.match(stream, ':q:(.*):(%d)$')
+    release({ id = id, key = task_key(id) }, { type = t[2], queue = queue, priority = priority,
+      attempts = tonumber(t[5]), created = created_at(t[6], t[3]) })
+  end
+end
+
+for i = 3, #KEYS do
+  local idle = redis.pcall('XPENDING', KEYS[i], GROUP, 'IDLE', ARGV[5], '-', '+', 100, worker)
+  if not idle.err then
+    for _, entry in ipairs(idle) do give_back(KEYS[i], entry[1]) end
+  end
+end
+write_outcomes()
+finish()
+return { now, 1, known[2] == '1' and 1 or 0, codes }

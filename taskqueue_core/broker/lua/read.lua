@@ -1,0 +1,17 @@
+-- Read tasks whole: a task's hash, body and result belong to the same moment.
+-- KEYS[1] <P>meta
+-- KEYS[1 + i] <P>t:<id> of the i-th task
+-- Returns per task: the hash's fields and values, body or '', result or error or ''
+-- Flags: no-writes
+local tasks = {}
+for i = 2, #KEYS do
+  local id = string.sub(KEYS[i], #P + 3)
+  local fields = redis.call('HGETALL', KEYS[i])
+  local names = {}
+  for at = 1, #fields, 2 do names[fields[at]] = fields[at + 1] end
+  local body, value = names.b or '', names.v or ''
+  if #fields > 0 and not names.b then body = redis.call('GET', body_key(id)) or '' end
+  if names.V == '1' then value = redis.call('GET', result_key(id)) or '' end
+  tasks[i - 1] = { fields, body, value }
+end
+return tasks

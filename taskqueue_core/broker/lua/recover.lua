@@ -1,0 +1,73 @@
+-- Take over tasks whose lease has run out: their worker is gone or deaf.
+-- KEYS[1] <P>meta
+-- KEYS[1 + i] <P>q:<queue>:<priority> to look at, KEYS and cursors side by side
+-- ARGV[1] worker, [2] instance, [3] tasks wanted (<= 100), [3 + i] cursor of the i-th stream
+-- Returns: now in ms, tasks as in take.lua, a cursor per stream, names of up to 16 expired workers
+-- Transitions: running -> running, running -> dead_letter
+-- Emits: task.recovered, task.started, task.failed, task.dead_letter
+-- Flags: allow-oom
+local worker, instance, wanted = ARGV[1], ARGV[2], tonumber(ARGV[3])
+if wanted > 100 then return redis.error_reply('ERR at most 100 tasks a call') end
+
+local beats = redis.call('HMGET', META, 'heartbeat', 'grace')
+local heartbeat, grace = tonumber(beats[1] or 0), tonumber(beats[2] or 0)
+local cursors = {}
+for i = 2, #KEYS do cursors[i - 1] = ARGV[2 + i] end
+
+-- Idle time goes on while the broker is away. Nobody's lease counts before the workers that are
+-- alive have had time to renew theirs; what lapsed in that time was not the workers' fault.
+if now - heartbeat > LEASE_MS or now < grace then return { now, {}, cursors, {} } end
+local is_counted = now > grace + LEASE_MS
+
+local function take_over(id, stream, t)
+  local lost = tonumber(t[6] or 0) + (is_counted and 1 or 0)
+  count('lost')
+  redis.call('HSET', task_key(id), 'l', lost)
+  local number, attempts = tonumber(string.match(t[4], '^%d+')), tonumber(t[5])
+  if lost >= MAX_LOST then
+    local o = { id = id, key = task_key(id), duration = 0,
+      value = 'lease lost ' .. lost .. ' times: the worker died or hung' }
+    local _, priority = place(stream)
+    redis.call('HSET', o.key, 'v', o.value, 'V', '0', 'a', attempts - 1)
+    redis.call('UNLINK', result_key(id))
+    bury(o, { type = t[2], priority = priority, attempts = attempts - 1, worker = worker }, 'd',
+      'poison')
+    leave(stream, t[3])
+    return false
+  end
+  -- The lost attempt is given back and the new one taken: `attempts` stays.
+  redis.call('HSET', task_key(id), 'f', number + 1 .. ':' .. instance, 'g', now, 'w', worker)
+  hand_over(id, stream, t, number + 1, attempts, lost)
+  count('recovered')
+  local _, priority = place(stream)
+  emit('task.recovered', id, t[2], priority, 'r', attempts, { worker_id = worker })
+  return true
+end
+
+local taken = 0
+for i = 2, #KEYS do
+  local stream = KEYS[i]
+  if taken >= wanted then break end
+  local answer = redis.pcall('XAUTOCLAIM', stream, GROUP, worker, LEASE_MS, cursors[i - 1],
+    'COUNT', wanted - taken)
+  if answer.err then answer = { '0-0', {} } end
+  cursors[i - 1] = answer[1]
+  for _, entry in ipairs(answer[2]) do
+    local id = entry[2][2]
+    local t = read_task(id)
+    if t[3] ~= entry[1] or (t[1] ~= 'r' and t[1] ~= 'p') then
+      leave(stream, entry[1])
+      count('orphans')
+    elseif t[1] == 'p' then
+      start(id, stream, t, worker, instance)
+      taken = taken + 1
+    elseif take_over(id, stream, t) then
+      taken = taken + 1
+    end
+  end
+end
+write_outcomes()
+fill_bodies()
+finish()
+return { now, handed, cursors,
+  redis.call('ZRANGEBYSCORE', P .. 'workers', '-inf', now, 'LIMIT', 0, 16) }

@@ -1,0 +1,249 @@
+"""Every setting with its type, its default and its rule, and the values they are written as.
+
+Durations are seconds as floats (``*_seconds``). All values are immutable; ``config.py`` reads them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+_UNITS: Final = {
+    "ns": Decimal("1e-9"),
+    "us": Decimal("1e-6"),
+    "µs": Decimal("1e-6"),
+    "μs": Decimal("1e-6"),
+    "ms": Decimal("1e-3"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+}
+_PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_PLAIN: Final = re.compile(r"\d+(\.\d*)?(e[+-]?\d{1,3})?|\.\d+", re.IGNORECASE)
+_NO_DURATION: Final = "should be a duration such as 30s, 5m or 1h30m"
+_TEN_YEARS: Final = 315_360_000.0
+#: The same as ``models.NAME_PATTERN``, which is a layer above; a test compares them.
+_NAME_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
+
+
+def parse_duration(value: object) -> float:
+    """Return ``30s``, ``5m``, ``1h30m``, ``500ms`` or a plain number as seconds.
+
+    Raises:
+        ValueError: not a duration, or a negative one.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(_NO_DURATION)  # noqa: TRY004 -- pydantic reports ValueErrors only
+    text = value.strip() if isinstance(value, str) else repr(value)
+    if _PLAIN.fullmatch(text):
+        return float(text)
+    parts = _PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(_NO_DURATION)
+    return float(sum(Decimal(number) * _UNITS[unit] for number, unit in parts))
+
+
+def format_duration(seconds: float) -> str:
+    """Return seconds in the form ``parse_duration`` reads, such as ``1h30m``."""
+    if not seconds.is_integer():
+        return f"{seconds}s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = ((hours, "h"), (minutes, "m"), (rest, "s"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
+
+
+def redact_url(url: str) -> str:
+    """Return a Redis URL without its user and password, fit for messages and logs."""
+    shown = re.sub(r"(?<=://).*@", "***@", url, flags=re.DOTALL)
+    return re.sub(r"(?i)((?:^|[?&])(?:username|password)=)[^&#]*", r"\1***", shown)
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("should be a number")  # noqa: TRY004 -- pydantic reports ValueErrors only
+    return value
+
+
+def _items(value: object) -> object:
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return value
+
+
+def _pairs(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    pairs = [item.partition("=") for item in value.split(",") if item.strip()]
+    if not all(equals for _, equals, _ in pairs):
+        raise ValueError("should be a list such as email=taskqueue-email,http=taskqueue-http")
+    return {name.strip(): chosen.strip() for name, _, chosen in pairs}
+
+
+def _level(value: object) -> object:
+    lowered = value.strip().lower() if isinstance(value, str) else value
+    return "warning" if lowered == "warn" else lowered
+
+
+def _folder(value: object) -> object:
+    if value == "":
+        raise ValueError('should name a directory ("." is the current one)')
+    return value
+
+
+def _address(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(
+        r"([^:\s/]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}|", value
+    ):
+        raise ValueError("should be host:port (a URL goes to redis.url)")
+    return value
+
+
+Duration = Annotated[
+    float, BeforeValidator(parse_duration), Field(gt=0, le=_TEN_YEARS, allow_inf_nan=False)
+]
+Wait = Annotated[
+    float, BeforeValidator(parse_duration), Field(ge=0, le=_TEN_YEARS, allow_inf_nan=False)
+]
+Days = Annotated[float, BeforeValidator(_number), Field(ge=0, le=36_500, allow_inf_nan=False)]
+Real = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
+Whole = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**53)]
+Name = Annotated[str, Field(pattern=_NAME_PATTERN)]
+Word = Annotated[str, Field(pattern=r"^[^\s,=]+$")]
+ApiKey = Annotated[str, Field(pattern=r"^[^\s,]+$")]
+
+
+class Section(BaseModel):
+    """Settings that belong together; unknown names are refused, inputs kept out of errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ServerSettings(Section):
+    """The HTTP side. Port 0 takes any free port; ``workers`` are server processes."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[Whole, Field(le=65535)] = 8080
+    workers: Annotated[Whole, Field(ge=1)] = 1
+    read_timeout_seconds: Duration = 30.0
+    write_timeout_seconds: Duration = 30.0
+    idle_timeout_seconds: Duration = 120.0
+    max_body_bytes: Annotated[Whole, Field(ge=1)] = 1_048_576
+
+
+class RedisSettings(Section):
+    """Where the broker is. Neither ``url`` nor ``addr`` means the embedded one."""
+
+    url: str = ""
+    addr: Annotated[str, BeforeValidator(_address)] = ""
+    password: Annotated[str, Field(repr=False)] = ""
+    db: Whole = 0
+    pool_size: Annotated[Whole, Field(ge=1)] = 100
+    max_retries: Whole = 3
+    dial_timeout_seconds: Duration = 5.0
+    read_timeout_seconds: Duration = 3.0
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Hide the password that a URL may carry."""
+        for name, value in super().__repr_args__():
+            yield name, redact_url(value) if name == "url" else value
+
+
+class WorkerSettings(Section):
+    """One worker. No ``queues`` means all of them, no ``id`` a generated one.
+
+    ``lease_seconds`` is how long a silent worker keeps its tasks (``worker.heartbeattimeout``).
+    """
+
+    id: Annotated[str, Field(pattern=_NAME_PATTERN + "|^$")] = ""
+    concurrency: Annotated[Whole, Field(ge=1, le=10_000)] = 10
+    processes: Annotated[Whole, Field(ge=1, le=1_024)] = 1
+    queues: Annotated[tuple[Name, ...], BeforeValidator(_items)] = ()
+    heartbeat_interval_seconds: Duration = 5.0
+    lease_seconds: Duration = 15.0
+    shutdown_timeout_seconds: Wait = 30.0
+    max_result_bytes: Annotated[Whole, Field(ge=1)] = 1_048_576
+
+    @model_validator(mode="after")
+    def _renew_in_time(self) -> WorkerSettings:
+        """Refuse a lease that one late heartbeat would lose."""
+        interval, lease = self.heartbeat_interval_seconds, self.lease_seconds
+        if interval > lease / 2:
+            raise ValueError(
+                f"worker.heartbeatinterval ({format_duration(interval)}) should be at most half of "
+                f"worker.heartbeattimeout ({format_duration(lease)}): lower the first to "
+                f"{format_duration(lease / 2)} or raise the second to "
+                f"{format_duration(interval * 2)}"
+            )
+        return self
+
+
+class QueueSettings(Section):
+    """Limits, retries and retention. 0 days keep dead letters for ever."""
+
+    namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = "default"
+    partitions: Annotated[Whole, Field(ge=1, le=256)] = 1
+    max_queue_size: Annotated[Whole, Field(ge=1)] = 1_000_000
+    max_queues: Annotated[Whole, Field(ge=1)] = 256
+    retry_max_attempts: Whole = 3
+    retry_initial_backoff_seconds: Wait = 1.0
+    retry_max_backoff_seconds: Wait = 300.0
+    retry_backoff_factor: Annotated[Real, Field(ge=1)] = 2.0
+    retry_jitter_factor: Annotated[Real, Field(le=1)] = 0.1
+    rate_limit_rps: Annotated[Whole, Field(ge=1)] = 1000
+    task_retention_days: Annotated[Days, Field(gt=0)] = 7.0
+    dead_letter_retention_days: Days = 30.0
+    default_timeout_seconds: Duration = 300.0
+    unhandled_timeout_seconds: Duration = 86_400.0
+    max_lost_leases: Annotated[Whole, Field(ge=1)] = 3
+
+
+class EventSettings(Section):
+    """How many events are kept for readers that come back."""
+
+    max_length: Annotated[Whole, Field(ge=1)] = 100_000
+
+
+class MetricsSettings(Section):
+    """Whether and where Prometheus reads."""
+
+    enabled: bool = True
+    path: Annotated[str, Field(pattern=r"^/[^\s?#]*$")] = "/metrics"
+
+
+class AuthSettings(Section):
+    """Who may call. An API key holds no comma and no space, so that a list of them is text."""
+
+    enabled: bool = False
+    jwt_secret: Annotated[str, Field(repr=False)] = ""
+    api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(_items), Field(repr=False)] = ()
+
+
+class PluginSettings(Section):
+    """Which distributions are not loaded; ``prefer`` maps a task type to the one that wins it."""
+
+    disabled: Annotated[tuple[Word, ...], BeforeValidator(_items)] = ()
+    strict: bool = False
+    prefer: Annotated[Mapping[Word, Word], BeforeValidator(_pairs)] = {}
+
+
+class Settings(Section):
+    """Every setting, checked. ``Settings()`` holds the defaults and reads nothing."""
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_level)
+    ] = "info"
+    data_dir: Annotated[Path, BeforeValidator(_folder)] = Path(".taskqueue")
+    server: ServerSettings = ServerSettings()
+    redis: RedisSettings = RedisSettings()
+    worker: WorkerSettings = WorkerSettings()
+    queue: QueueSettings = QueueSettings()
+    events: EventSettings = EventSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    auth: AuthSettings = AuthSettings()
+    plugins: PluginSettings = PluginSettings()

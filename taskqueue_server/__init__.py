@@ -1,0 +1,1 @@
+"""The HTTP side of taskqueue: the contract, its operations, the event stream."""

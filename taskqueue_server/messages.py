@@ -1,0 +1,73 @@
+"""What operations get and give: a validated request, and a response ready to be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = tuple[tuple[bytes, bytes], ...]
+
+JSON: Final = b"application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A JSON body, once as Python values and once as the bytes that were sent."""
+
+    values: Any
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request that fulfils the contract."""
+
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Body | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of the body that were sent, ``null`` meaning "not sent"."""
+        values = self.body.values if self.body else {}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """An answer with its body encoded."""
+
+    body: bytes
+    status: int = 200
+    content_type: bytes = JSON
+    headers: Headers = ()
+
+
+Operation = Callable[[Request], Awaitable[Response]]
+
+
+def find_header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """Return the first value of a header, its name in lower case."""
+    return next((value for key, value in headers if key == name), None)
+
+
+async def send_response(send: Send, response: Response) -> None:
+    """Send an answer in one piece."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": response.status,
+            "headers": [
+                (b"content-type", response.content_type),
+                (b"content-length", b"%d" % len(response.body)),
+                *response.headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": response.body})

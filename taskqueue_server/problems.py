@@ -1,0 +1,114 @@
+"""Every error answer: which exception becomes which status, and the body they all share."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from connexion.exceptions import ProblemException
+
+from taskqueue_core.errors import (
+    BrokerError,
+    BrokerFullError,
+    BrokerUnavailableError,
+    CapacityError,
+    InvalidTaskError,
+    NotFoundError,
+    StateConflictError,
+    TaskQueueError,
+)
+from taskqueue_server.messages import Headers, Response
+
+CONTENT_TYPE: Final = b"application/problem+json"
+CLOSE: Final = ((b"connection", b"close"),)
+_RETRY_LATER: Final = ((b"retry-after", b"1"),)
+
+
+class ProblemError(Exception):
+    """Raised when a request is answered with an error that the core knows nothing about."""
+
+    def __init__(
+        self, status: int, kind: str, message: str, *, field: str = "", headers: Headers = ()
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.message = message
+        self.field = field
+        self.headers = headers
+
+
+def invalid(field: str, rule: str) -> ProblemError:
+    """Return the error of a request whose ``field`` breaks a rule; "body" is the whole body."""
+    return ProblemError(400, "invalid-request", f"{field}: {rule}", field=field)
+
+
+#: Error of the core -> status, kind, the message clients read ("" means the error's own), headers.
+#: The first class that matches holds. Broker errors name addresses, which are none of theirs.
+_TABLE: Final[tuple[tuple[type[TaskQueueError], int, str, str, Headers], ...]] = (
+    (InvalidTaskError, 400, "invalid-request", "", ()),
+    (NotFoundError, 404, "not-found", "", ()),
+    (StateConflictError, 409, "state-conflict", "", ()),
+    (CapacityError, 503, "queue-full", "", _RETRY_LATER),
+    (BrokerFullError, 503, "broker-full", "the broker is full; try again later", _RETRY_LATER),
+    (
+        BrokerUnavailableError,
+        503,
+        "broker-unavailable",
+        "the broker cannot be reached now; try again later",
+        _RETRY_LATER,
+    ),
+    (BrokerError, 503, "broker-error", "the broker refuses this service", _RETRY_LATER),
+)
+_KINDS: Final = {401: "unauthorized", 403: "forbidden", 404: "not-found", 405: "method-not-allowed"}
+
+
+def to_problem(error: Exception) -> ProblemError | None:
+    """Return what clients are told about ``error``, ``None`` when it is a fault of the server."""
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, ProblemException):
+        return _from_connexion(error)
+    for kind_of_error, status, kind, message, headers in _TABLE:
+        if isinstance(error, kind_of_error):
+            field = error.field if isinstance(error, InvalidTaskError) else ""
+            return ProblemError(status, kind, message or str(error), field=field, headers=headers)
+    return None
+
+
+def _from_connexion(error: ProblemException) -> ProblemError:
+    status = int(error.status)
+    headers: Headers = ((b"www-authenticate", b"Bearer"),) if status == 401 else ()
+    kind = _KINDS.get(status, "invalid-request")
+    return ProblemError(status, kind, str(error.detail or error.title), headers=headers)
+
+
+def internal_error() -> ProblemError:
+    """Return what clients are told when the server is at fault: nothing about its inside."""
+    return ProblemError(
+        500, "internal-error", "the server failed; its log has the reason under the request id"
+    )
+
+
+def problem_response(problem: ProblemError, request_id: str = "") -> Response:
+    """Return the answer for a problem."""
+    phrase = HTTPStatus(problem.status).phrase
+    body: dict[str, Any] = {
+        "error": phrase,
+        "message": problem.message,
+        "type": f"urn:taskqueue:problem:{problem.kind}",
+        "title": phrase,
+        "status": problem.status,
+        "detail": problem.message,
+    }
+    if problem.field:
+        body["field"] = problem.field
+    if request_id:
+        body["request_id"] = request_id
+    return Response(
+        body=msgspec.json.encode(body),
+        status=problem.status,
+        content_type=CONTENT_TYPE,
+        headers=problem.headers,
+    )
