@@ -229,10 +229,11 @@ def _read(path: Path) -> dict[str, object]:
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:
-        # The error's own text quotes the file, which may hold a password.
+        # What the message quotes may be the beginning of a password that was not put in quotes.
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "a character or a value it cannot hold"
+        problem = re.sub(r"'[\w!].*'", "'...'", problem)
         raise SettingsError(f"{path}{line} is no valid YAML: {problem}") from None
     if content is None:
         return {}

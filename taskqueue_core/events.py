@@ -73,6 +73,6 @@ def _data(record: list[Any]) -> dict[str, Any]:
         "state": STATE_LETTERS[letter],
         "attempts": attempts,
     }
-    for name, value in (rest[0].items() if rest else ()):
+    for name, value in rest[0].items() if rest else ():
         data[name] = format_time(value) if name.endswith("_at") else value
     return data

@@ -354,7 +354,7 @@ def bind_listener(host: str, port: int, *, backlog: int = 2048) -> socket.socket
         # A name such as localhost has both kinds of address; clients try IPv4 in any case.
         family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for a name no resolver would take
         raise SettingsError(f"cannot listen on {host}: {error}") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

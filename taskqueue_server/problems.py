@@ -6,7 +6,6 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from connexion.exceptions import ProblemException
 
 from taskqueue_core.errors import (
     BrokerError,
@@ -18,6 +17,7 @@ from taskqueue_core.errors import (
     StateConflictError,
     TaskQueueError,
 )
+from taskqueue_server.framework import ProblemException
 from taskqueue_server.messages import Headers, Response
 
 CONTENT_TYPE: Final = b"application/problem+json"

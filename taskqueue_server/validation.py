@@ -22,9 +22,46 @@ _JSON_TYPE: Final = re.compile(rb'application/json\s*(;\s*charset="?utf-8"?\s*)?
 _SHOWN: Final = 200
 
 
-def compile_schema(schema: dict[str, Any]) -> jsonschema_rs.Draft4Validator:
-    """Return a validator for a schema of the contract whose references are resolved."""
-    return jsonschema_rs.Draft4Validator(_to_draft4(schema), validate_formats=True)
+class SchemaValidator:
+    """A schema of the contract, compiled once; its references are resolved."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._validator = jsonschema_rs.Draft4Validator(_to_draft4(schema), validate_formats=True)
+        self._description = str(schema.get("description", "")).strip()
+
+    def check(self, value: Any, name: str = "body") -> None:
+        """Raise ``ProblemError`` with field and rule unless ``value`` fits the schema.
+
+        ``name`` is what the value is called where the rule is about it as a whole.
+        """
+        if not self._validator.is_valid(value):
+            raise self._explain(next(self._validator.iter_errors(value)), name)
+
+    def _explain(self, error: jsonschema_rs.ValidationError, name: str) -> ProblemError:
+        path = [str(part) for part in error.instance_path]
+        kind = error.kind
+        match kind:
+            case jsonschema_rs.ValidationErrorKind.AdditionalProperties():
+                path, rule = [*path, kind.unexpected[0]], "is not a field of the contract"
+            case jsonschema_rs.ValidationErrorKind.Required():
+                path, rule = [*path, kind.property], "is required"
+            case jsonschema_rs.ValidationErrorKind.OneOfNotValid():
+                rule = f"must be {self._description}"
+            case jsonschema_rs.ValidationErrorKind.OneOfMultipleValid():
+                rule = f"must be {self._description}"
+            case jsonschema_rs.ValidationErrorKind.Enum():
+                options = [str(option) for option in kind.options if option is not None]
+                rule = f"must be one of {', '.join(options)}"
+            case jsonschema_rs.ValidationErrorKind.Format():
+                rule = _FORMATS.get(kind.format, f"must be a {kind.format}")
+            case _:
+                rule = _cut_value(error.message)
+        return invalid(".".join(path)[:_SHOWN] or name, rule)
+
+
+_FORMATS: Final = {
+    "date-time": "must be an RFC 3339 time with a zone, such as 2026-01-15T12:00:00Z"
+}
 
 
 def _to_draft4(schema: Any) -> Any:
@@ -33,39 +70,14 @@ def _to_draft4(schema: Any) -> Any:
         return [_to_draft4(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    plain = {name: _to_draft4(value) for name, value in schema.items() if name != "example"}
-    if plain.pop("nullable", False) is True and "type" in plain:
-        plain["type"] = [plain["type"], "null"]
+    plain = {name: _to_draft4(value) for name, value in schema.items()}
+    if plain.get("nullable") is True:
+        del plain["nullable"]
+        if "type" in plain:
+            plain["type"] = [plain["type"], "null"]
         if "enum" in plain:
             plain["enum"] = [*plain["enum"], None]
     return plain
-
-
-def check(validator: jsonschema_rs.Draft4Validator, value: Any) -> None:
-    """Raise ``ProblemError`` with field and rule unless ``value`` fits the schema."""
-    if not validator.is_valid(value):
-        raise _explain(next(validator.iter_errors(value)))
-
-
-def _explain(error: jsonschema_rs.ValidationError) -> ProblemError:
-    path = [str(part) for part in error.instance_path]
-    kind = error.kind
-    rule = error.message
-    match kind:
-        case jsonschema_rs.ValidationErrorKind.AdditionalProperties():
-            path, rule = [*path, str(kind.unexpected[0])], "is not a field of the contract"
-        case jsonschema_rs.ValidationErrorKind.Required():
-            path, rule = [*path, str(kind.property)], "is required"
-        case jsonschema_rs.ValidationErrorKind.OneOfNotValid():
-            rule = "must match exactly one of the forms of the contract"
-        case jsonschema_rs.ValidationErrorKind.Format():
-            rule = f"must be a {kind.format}" + _ZONE.get(kind.format, "")
-        case _:
-            rule = _cut_value(rule)
-    return invalid(".".join(path)[:_SHOWN] or "body", rule)
-
-
-_ZONE: Final = {"date-time": " with a zone (RFC 3339), such as 2026-01-15T12:00:00Z"}
 
 
 def _cut_value(message: str) -> str:
@@ -86,12 +98,12 @@ def parse_body(raw: bytes) -> Body:
         jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False, cache_mode="none")
     except RecursionError:
         raise invalid("body", "nests deeper than 200 levels") from None
-    except ValueError as error:
+    except (ValueError, msgspec.MsgspecError) as error:
         raise invalid("body", f"is no valid JSON: {_reason(error)}") from None
     return Body(values, raw)
 
 
-def _reason(error: ValueError) -> str:
+def _reason(error: Exception) -> str:
     text = str(error)
     if "recursion limit" in text:
         return "it nests deeper than 200 levels"
@@ -127,8 +139,7 @@ class Parameters:
     def check_path(self, values: Mapping[str, str]) -> None:
         """Raise ``ProblemError`` when a part of the path breaks a rule."""
         for name, validator in self._path.items():
-            if not validator.is_valid(values[name]):
-                raise invalid(name, _cut_value(next(validator.iter_errors(values[name])).message))
+            validator.check(values[name], name)
 
     def parse_query(self, scope: Scope) -> dict[str, str]:
         """Return the query; unknown and repeated parameters are refused."""
@@ -143,18 +154,16 @@ class Parameters:
             raise invalid("query", "is malformed") from None
         values: dict[str, str] = {}
         for name, value in pairs:
-            validator = self._query.get(name)
-            if validator is None:
+            if name not in self._query:
                 raise invalid(name[:_SHOWN], "is not a query parameter of this operation")
             if name in values:
                 raise invalid(name, "is given more than once")
-            if not validator.is_valid(value):
-                raise invalid(name, _cut_value(next(validator.iter_errors(value)).message))
+            self._query[name].check(value, name)
             values[name] = value
         return values
 
 
-def _validators(
-    parameters: Sequence[Mapping[str, Any]], place: str
-) -> dict[str, jsonschema_rs.Draft4Validator]:
-    return {item["name"]: compile_schema(item["schema"]) for item in parameters if item["in"] == place}
+def _validators(parameters: Sequence[Mapping[str, Any]], place: str) -> dict[str, SchemaValidator]:
+    return {
+        item["name"]: SchemaValidator(item["schema"]) for item in parameters if item["in"] == place
+    }

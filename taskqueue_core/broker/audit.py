@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from taskqueue_core.events import STATE_LETTERS
 from taskqueue_core.keys import GROUP, Keys
@@ -50,24 +51,38 @@ class _Audit:
         return self._problems
 
     async def _read_index(self, key: str, place: Place) -> None:
-        async for member, _ in self._redis.zscan_iter(key, count=_STEP):
+        # A set first: ZSCAN may bring a member twice while the index grows or shrinks.
+        members = {member async for member, _ in self._redis.zscan_iter(key, count=_STEP)}
+        for member in members:
             self._places[member.decode()].append((place, ""))
 
     async def _read_stream(self, stream: str) -> None:
-        owned: set[bytes] = set()
-        start = "-"
-        while rows := await self._redis.xpending_range(stream, GROUP, start, "+", _STEP):
-            owned.update(row["message_id"] for row in rows)
-            start = "(" + rows[-1]["message_id"].decode()
+        try:
+            owned = await self._read_pending(stream)
+        except ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                self._problems.append(f"{stream}: {error}")
+                return
+            # Fetch makes the group again; what is out of place without it shows below.
+            owned = set()
         start = "-"
         while entries := await self._redis.xrange(stream, start, "+", _STEP):
             for entry, fields in entries:
                 place = Place.PENDING_LIST if entry in owned else Place.STREAM
                 where = f"{stream} {entry.decode()}"
-                self._places[fields[b"i"].decode()].append((place, where))
+                name = fields.get(b"i", b"an entry without an id").decode()
+                self._places[name].append((place, where))
                 owned.discard(entry)
             start = "(" + entries[-1][0].decode()
         self._problems += [f"{stream}: {entry.decode()} is pending but deleted" for entry in owned]
+
+    async def _read_pending(self, stream: str) -> set[bytes]:
+        owned: set[bytes] = set()
+        start = "-"
+        while rows := await self._redis.xpending_range(stream, GROUP, start, "+", _STEP):
+            owned.update(row["message_id"] for row in rows)
+            start = "(" + rows[-1]["message_id"].decode()
+        return owned
 
     async def _scan(self, kind: str) -> AsyncIterator[str]:
         start = len(self._keys.prefix) + len(kind)
@@ -79,18 +94,21 @@ class _Audit:
         states: Counter[TaskState] = Counter()
         async for digits in self._scan("t:"):
             row = await self._redis.hmget(self._keys.task(digits), ["s", "m", "q", "p"])
-            if row[0] is None:
+            if not any(row):
                 continue
-            state = STATE_LETTERS[row[0].decode()]
-            states[state] += 1
             found = self._places.pop(digits, [])
+            state = STATE_LETTERS.get((row[0] or b"").decode())
+            if state is None:
+                self._problems.append(f"task {digits} has no valid state")
+                continue
+            states[state] += 1
             if [place for place, _ in found] != [PLACES[state]]:
                 names = ", ".join(place for place, _ in found) or "nowhere"
                 self._problems.append(f"task {digits} is {state} but in: {names}")
             elif found[0][1]:
                 queue = (row[2] or DEFAULT_QUEUE.encode()).decode()
                 stream = self._keys.stream(queue, int(row[3] or 1))
-                if found[0][1] != f"{stream} {row[1].decode()}":
+                if found[0][1] != f"{stream} {(row[1] or b'').decode()}":
                     self._problems.append(f"task {digits} is not at {found[0][1]}")
         for digits, found in self._places.items():
             names = ", ".join(place for place, _ in found)

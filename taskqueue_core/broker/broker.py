@@ -68,9 +68,7 @@ class Broker:
                 await self.redis.hsetnx(keys.meta, "schema", SCHEMA)
                 await self.redis.hsetnx(keys.meta, "partitions", count)
             first = self.partitions[0].meta
-            schema, made_with = map(
-                int, await self.redis.hmget(first, ["schema", "partitions"])
-            )
+            schema, made_with = map(int, await self.redis.hmget(first, ["schema", "partitions"]))
             memory = await self.redis.info("memory")
         except RedisError as error:
             raise translate(error) from error
@@ -294,9 +292,7 @@ def _optional(value: int | None) -> str | int:
     return "" if value is None else value
 
 
-def _check_letter(
-    letter: bytes, task_id: str, action: str, allowed: frozenset[TaskState]
-) -> None:
+def _check_letter(letter: bytes, task_id: str, action: str, allowed: frozenset[TaskState]) -> None:
     if letter == b"-":
         raise NotFoundError("task", task_id)
     if letter:

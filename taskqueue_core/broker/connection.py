@@ -15,7 +15,6 @@ from taskqueue_core.broker.embedded import EmbeddedBroker
 from taskqueue_core.settings import Settings
 
 
-
 def with_url(settings: Settings, url: str) -> Settings:
     """Return the settings with ``redis.url`` set to what was found."""
     redis = settings.redis.model_copy(update={"url": url})

@@ -145,22 +145,15 @@ class EmbeddedBroker:
             SettingsError: the embedded broker is not installed, or its place is not usable.
         """
         _require_unix_sockets()
-        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._process is not None and self._process.poll() is not None:
-            self._forget()
-        began = time.monotonic()
-        while True:
-            self._address = _address(self.data_dir)
-            seen = look(self._address)
-            if seen.presence is Presence.READY:
-                self._adopt(seen)
-                return self
-            if seen.presence is Presence.ABSENT and self._start_if_free(wait_seconds):
-                return self
-            limit = _patience(seen.presence, wait_seconds)
-            if time.monotonic() - began > limit:
-                raise BrokerUnavailableError(self._stuck_message(seen, limit))
-            time.sleep(0.005)
+        try:
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._arrive(wait_seconds)
+        except OSError as error:
+            raise SettingsError(
+                f"the embedded broker cannot use {self.data_dir}: {error}. Choose another data "
+                "directory, or set TASKQUEUE_REDIS_URL to a Redis of your own."
+            ) from error
+        return self
 
     def revive(self) -> bool:
         """Start the broker again if this process owns it and it has died; tell whether it did.
@@ -182,6 +175,23 @@ class EmbeddedBroker:
         _end(self._process, grace_seconds)
         (self.data_dir / "broker.json").unlink(missing_ok=True)
         self._forget()
+
+    def _arrive(self, wait_seconds: float) -> None:
+        if self._process is not None and self._process.poll() is not None:
+            self._forget()
+        began = time.monotonic()
+        while True:
+            self._address = _address(self.data_dir)
+            seen = look(self._address)
+            if seen.presence is Presence.READY:
+                self._adopt(seen)
+                return
+            if seen.presence is Presence.ABSENT and self._start_if_free(wait_seconds):
+                return
+            limit = _patience(seen.presence, wait_seconds)
+            if time.monotonic() - began > limit:
+                raise BrokerUnavailableError(self._stuck_message(seen, limit))
+            time.sleep(0.005)
 
     def _known_address(self) -> Address:
         if self._address is None:

@@ -49,11 +49,7 @@ class Inspection:
     async def read(self, keys: Keys, digits: Sequence[str]) -> list[Task]:
         """Return those of the named tasks of one partition that exist, in order."""
         rows = await self._scripts.call("read", [keys.meta, *map(keys.task, digits)])
-        return [
-            task_from_row(name, row)
-            for name, row in zip(digits, rows, strict=True)
-            if row[0]
-        ]
+        return [task_from_row(name, row) for name, row in zip(digits, rows, strict=True) if row[0]]
 
     async def queues(self, keys: Keys) -> list[str]:
         """Return the names of a partition's queues."""

@@ -30,14 +30,14 @@ _FLAGS: Final = {
 #: Script -> the parts it is made of, its own file last.
 PARTS: Final[dict[str, tuple[str, ...]]] = {
     "submit": ("submit",),
-    "fetch": ("outcomes", "due", "take", "fetch"),
-    "complete": ("outcomes", "complete", "report"),
-    "fail": ("outcomes", "fail", "report"),
-    "release": ("outcomes", "release", "report"),
-    "hold": ("outcomes", "hold", "report"),
+    "fetch": ("endings", "outcomes", "due", "take", "fetch"),
+    "complete": ("endings", "outcomes", "complete", "report"),
+    "fail": ("endings", "outcomes", "fail", "report"),
+    "release": ("endings", "outcomes", "release", "report"),
+    "hold": ("endings", "outcomes", "hold", "report"),
     "promote": ("due", "promote"),
-    "heartbeat": ("outcomes", "heartbeat"),
-    "recover": ("outcomes", "take", "recover"),
+    "heartbeat": ("endings", "heartbeat"),
+    "recover": ("endings", "take", "recover"),
     "cancel": ("cancelling", "cancel"),
     "purge": ("cancelling", "purge"),
     "retry": ("restart", "retry"),
@@ -118,9 +118,7 @@ class Scripts:
             for name, text in self._texts.items()
         }
 
-    async def call(
-        self, name: str, keys: Sequence[str], arguments: Sequence[Argument] = ()
-    ) -> Any:
+    async def call(self, name: str, keys: Sequence[str], arguments: Sequence[Argument] = ()) -> Any:
         """Run a script; the caller may repeat it, as every script is safe to repeat.
 
         Raises:

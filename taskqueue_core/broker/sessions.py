@@ -138,9 +138,7 @@ class WorkerSession:
         """Put deliveries aside that this worker has no handler for."""
         return await self._report(OutcomeKind.HOLD, outcomes)
 
-    async def _report(
-        self, kind: OutcomeKind, outcomes: Sequence[Outcome]
-    ) -> list[OutcomeStatus]:
+    async def _report(self, kind: OutcomeKind, outcomes: Sequence[Outcome]) -> list[OutcomeStatus]:
         arguments: list[Argument] = [self.worker_id, self.instance, len(outcomes)]
         for outcome in outcomes:
             if outcome.kind is not kind:
@@ -247,6 +245,6 @@ def _append_outcome(arguments: list[Argument], outcome: Outcome) -> None:
         outcome.value,
         outcome.delay_ms,
         outcome.max_retries,
-        outcome.reason,
+        "dropped" if outcome.is_dropped else outcome.reason,
         outcome.history,
     )

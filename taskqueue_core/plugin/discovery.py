@@ -45,15 +45,16 @@ def find_candidates() -> list[Candidate]:
 
 def _candidates_of(distribution: Distribution) -> list[Candidate]:
     """Read one distribution by itself: a broken file must not hide the other distributions."""
-    text = distribution.read_text("entry_points.txt") or ""
-    if ENTRY_POINT_GROUP not in text:
-        return []  # most of what is installed: spares reading its metadata
-    name, version = _identify(distribution)
     try:
+        text = distribution.read_text("entry_points.txt") or ""
+        if ENTRY_POINT_GROUP not in text:
+            return []  # most of what is installed: spares reading its metadata
         entry_points = distribution.entry_points.select(group=ENTRY_POINT_GROUP)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # the parser of the standard library raises either
+        name, version = _identify(distribution)
         problem = f"its entry_points.txt cannot be read: {error}"
         return [Candidate(distribution=name, version=version, name="?", error=problem)]
+    name, version = _identify(distribution)
     return [
         Candidate(distribution=name, version=version, name=entry.name, entry_point=entry)
         for entry in entry_points

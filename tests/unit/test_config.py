@@ -6,30 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import yaml
 
 from taskqueue_core.config import (
     KEYS,
     REPLACED,
-    SECRETS,
     LoadedSettings,
     Settings,
-    child_environ,
-    describe,
     load_settings,
-    settings_to_environ,
 )
 from taskqueue_core.errors import SettingsError
-from taskqueue_core.models import NAME_PATTERN
-from taskqueue_core.settings import (
-    QueueSettings,
-    format_duration,
-    parse_duration,
-    redact_url,
-)
-from taskqueue_core.settings import _NAME_PATTERN as SETTINGS_NAME_PATTERN
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "config.yaml"
 
 
 def load(
@@ -130,41 +115,6 @@ def test_lists_come_from_commas_or_from_yaml(write: Path) -> None:
 )
 def test_booleans_have_the_usual_words(text: str, *, expected: bool) -> None:
     assert load({"TASKQUEUE_AUTH_ENABLED": text}).settings.auth.enabled is expected
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("30s", 30.0),
-        ("5m", 300.0),
-        ("1h30m", 5400.0),
-        ("500ms", 0.5),
-        ("700ms", 0.7),
-        ("250us", 0.00025),
-        ("1.5h", 5400.0),
-        (".5s", 0.5),
-        ("30", 30.0),
-        (" 2.5 ", 2.5),
-        (30, 30.0),
-        (0.25, 0.25),
-        (1e-05, 1e-05),
-    ],
-)
-def test_durations_are_read_as_go_writes_them(text: object, seconds: float) -> None:
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize(
-    "text", ["", "s", "5x", "5 m", "1h 30m", "-5s", -1, "nan", "inf", "1_0", True, None, [], "5m!"]
-)
-def test_what_is_no_duration_is_refused(text: object) -> None:
-    with pytest.raises(ValueError, match="such as 30s"):
-        parse_duration(text)
-
-
-@pytest.mark.parametrize("seconds", [0.0, 0.1, 1.0, 60.0, 90.0, 3600.0, 86_399.0, 5400.25])
-def test_a_duration_is_shown_as_it_can_be_read(seconds: float) -> None:
-    assert parse_duration(format_duration(seconds)) == seconds
 
 
 @pytest.mark.parametrize(
@@ -329,108 +279,3 @@ def test_variables_of_a_kubernetes_service_are_ignored_with_one_warning() -> Non
     assert loaded.settings == Settings()
     assert len(loaded.warnings) == 1
     assert "ignored 6" in loaded.warnings[0]
-
-
-SECRET_ENVIRON = {
-    "TASKQUEUE_REDIS_URL": "rediss://user:hush1@host:6380/0?password=hush2",
-    "TASKQUEUE_REDIS_PASSWORD": "hush3",
-    "TASKQUEUE_AUTH_JWTSECRET": "hush4",
-    "TASKQUEUE_AUTH_APIKEYS": "hush5,hush6",
-}
-
-
-def test_secrets_are_in_no_repr_and_no_description() -> None:
-    loaded = load(SECRET_ENVIRON)
-    assert loaded.settings.auth.api_keys == ("hush5", "hush6")
-    rows = {key: value for key, value, _ in describe(loaded)}
-    assert {rows[key] for key in SECRETS} == {"(hidden)"}
-    assert rows["redis.url"] == "rediss://***@host:6380/0?password=***"
-    for text in (repr(loaded), str(loaded.settings), repr(loaded.settings.redis), str(rows)):
-        assert "hush" not in text
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "auth: {apikeys: [hush 1]}",
-        "auth: {jwtsecret: [hush]}",
-        "redis: {password: [hush]}",
-        "redis: {url: [hush]}",
-        "redis: {password: hush: hush}",
-    ],
-)
-def test_a_mistake_in_a_secret_does_not_show_it(write: Path, content: str) -> None:
-    write.write_text(content)
-    assert "hush" not in refusal(file=write)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://host:1/0", "redis://host:1/0"),
-        ("redis://:a@b/c@host", "redis://***@host"),
-        ("redis://host?username=u&password=p&db=1", "redis://host?username=***&password=***&db=1"),
-    ],
-)
-def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert redact_url(url) == shown
-
-
-def test_description_lists_every_setting_with_its_origin() -> None:
-    rows = describe(load({"TASKQUEUE_QUEUE_RETRYMAXBACKOFF": "90"}))
-    assert [key for key, _, _ in rows] == list(KEYS)
-    assert ("queue.retrymaxbackoff", "1m30s", "environment TASKQUEUE_QUEUE_RETRYMAXBACKOFF") in rows
-    assert ("queue.taskretentiondays", "7", "default") in rows
-    assert ("metrics.enabled", "true", "default") in rows
-    assert ("auth.jwtsecret", "", "default") in rows
-    assert ("redis.url", "", "default") in rows
-
-
-def test_a_child_gets_exactly_the_same_settings(write: Path) -> None:
-    """Odd floats, empty texts and secrets survive the way through the environment."""
-    write.write_text(
-        "queue: {retry_jitter_factor: 0.1234567890123456, retry_initial_backoff: 0.00001}\n"
-        "worker: {queues: [a, b], id: w-1}\nplugins: {disabled: [x], prefer: {email: fast}}\n"
-        "redis: {password: ' a,b=c '}\ndatadir: /var/lib/some where\nmetrics: {enabled: false}\n"
-    )
-    settings = load(SECRET_ENVIRON | {"TASKQUEUE_REDIS_PASSWORD": " a=b "}, file=write).settings
-    assert load(settings_to_environ(settings)).settings == settings
-    assert load(settings_to_environ(Settings())).settings == Settings()
-
-
-def test_a_childs_environment_holds_no_other_spelling() -> None:
-    settings = Settings(queue=QueueSettings(retry_max_attempts=7))
-    inherited = {"PATH": "/bin", "TASKQUEUE_QUEUE_RETRY_MAX_ATTEMPTS": "1", "taskqueue_x": "1"}
-    environ = child_environ(settings, inherited)
-    assert environ["PATH"] == "/bin"
-    assert load(environ).settings == settings
-
-
-def test_settings_cannot_be_changed() -> None:
-    with pytest.raises(ValueError, match="frozen"):
-        Settings().server.port = 1  # type: ignore[misc]
-
-
-def test_the_example_file_holds_every_setting_with_its_default() -> None:
-    content = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
-    keys = [
-        f"{name}.{inner}" if inner else name
-        for name, value in content.items()
-        for inner in (value if isinstance(value, dict) else [""])
-    ]
-    assert keys == list(KEYS)
-    loaded = load(file=EXAMPLE)
-    assert loaded.settings == Settings()
-    assert loaded.warnings == []
-
-
-def test_the_example_file_explains_every_setting() -> None:
-    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
-    for before, line in zip(lines, lines[1:], strict=False):
-        is_setting = line.rstrip().removesuffix(":") == line and ":" in line
-        if is_setting and not line.lstrip().startswith("#"):
-            assert before.lstrip().startswith("# "), line
-
-
-def test_names_follow_the_rule_of_the_models() -> None:
-    assert SETTINGS_NAME_PATTERN == NAME_PATTERN

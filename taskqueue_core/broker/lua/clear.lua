@@ -1,7 +1,7 @@
 -- Give dead letters up: they become failed and are deleted after the retention time.
 -- KEYS[1] <P>meta
--- ARGV[1] latest time of death in ms or '' for now, [2] most tasks to move (<= 100)
--- Returns: tasks moved, the time that '' stood for
+-- ARGV[1] latest time of death (ms, '' for now), [2] most tasks to move (int, <= 100)
+-- Returns: tasks moved, the time in ms that '' stood for
 -- Transitions: dead_letter -> failed
 -- Emits: task.failed
 -- Flags: allow-oom

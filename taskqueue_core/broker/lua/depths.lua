@@ -1,6 +1,7 @@
 -- Count what is where, all queues together.
 -- KEYS[1] <P>meta
--- Returns: entries and unacknowledged entries of priority 0 to 3 in turn, scheduled, dead letters, backlog
+-- Returns: entries and unacknowledged entries of priority 0 to 3 in turn, scheduled, dead letters,
+--   backlog
 -- Flags: no-writes
 local reply = { 0, 0, 0, 0, 0, 0, 0, 0 }
 for _, queue in ipairs(redis.call('ZRANGE', QUEUES, 0, -1)) do

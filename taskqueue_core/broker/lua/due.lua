@@ -1,8 +1,9 @@
 -- Shared by promote and fetch. promote_due(limit) moves due tasks from the schedule to their
--- streams, earliest first; next_due() answers the ms until the next one, -1 without one.
+-- streams, earliest first, and answers their queues, whose bells the caller must ring, and how many
+-- there were; next_due() answers the ms until the next one, -1 without one.
 local function promote_due(limit)
   local first = redis.call('ZRANGE', SCHEDULE, 0, 0, 'WITHSCORES')
-  if #first == 0 or tonumber(first[2]) > now then return {} end
+  if #first == 0 or tonumber(first[2]) > now then return {}, 0 end
   local ids = redis.call('ZRANGEBYSCORE', SCHEDULE, '-inf', now, 'LIMIT', 0, limit)
   local queues = {}
   for _, id in ipairs(ids) do

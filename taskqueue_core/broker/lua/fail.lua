@@ -1,7 +1,8 @@
 -- End deliveries with errors: retry later, or give up.
 -- KEYS[1] <P>meta
--- ARGV[1] worker, [2] instance, [3] number of outcomes (<= 100), [4 ...] the outcomes, see outcomes.lua
--- Returns a code per outcome: 1 accepted, 2 already taken, 0 stale
+-- ARGV[1] worker (name), [2] instance (token), [3] number of outcomes (int, <= 100)
+-- ARGV[4 ...] the outcomes, nine arguments each, see outcomes.lua
+-- Returns: a code per outcome: 1 accepted, 2 already taken, 0 stale
 -- Transitions: running -> retrying, running -> dead_letter, running -> failed
 -- Emits: task.retrying, task.failed, task.dead_letter
 -- Flags: allow-oom

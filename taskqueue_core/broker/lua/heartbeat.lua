@@ -2,9 +2,9 @@
 -- KEYS[1] <P>meta
 -- KEYS[2] <P>w:<worker>
 -- KEYS[3 ...] <P>q:<queue>:<priority> to look for forgotten tasks in (may be none)
--- ARGV[1] worker, [2] instance, [3] request number, [4] running tasks, [5] age in ms of a forgotten task
--- ARGV[6] types handled, [7] counters, [8] leases: how many of each follow, in this order:
--- ARGV[9 ...] types; (field, increment) of each counter; (id, delivery number) of each lease (<= 100)
+-- ARGV[1] worker (name), [2] instance (token), [3] request number (int), [4] running tasks (int)
+-- ARGV[5] age of a forgotten task (ms), [6] types (int), [7] counters (int), [8] leases (int, <= 100)
+-- ARGV[9 ...] the types (names), the counters (field, increment) and the leases (id, delivery number)
 -- Returns: now in ms, 1 when registered, 1 when paused, per lease 1 held or 0 lost
 -- Transitions: running -> running, running -> pending
 -- Emits: task.queued
@@ -56,28 +56,36 @@ for i = 1, n_leases do
 end
 for _, claim in pairs(claims) do
   claim[#claim + 1] = 'JUSTID'
-  redis.call(unpack(claim))
+  -- pcall: without its stream or group, one task must not cost the worker all its leases.
+  redis.pcall(unpack(claim))
 end
 
--- What this worker was given but does not name was in a reply that it never saw.
+-- What this worker was given but does not name was in a reply that it never saw. What is pending for
+-- its name but belongs to another instance, or was never started, is recover's.
 local function give_back(stream, entry_id)
   local entry = redis.call('XRANGE', stream, entry_id, entry_id)[1]
   local id = entry and entry[2][2]
   local t = id and redis.call('HMGET', task_key(id), 's', 'y', 'm', 'f', 'a', 'c') or {}
-  leave(stream, entry_id)
-  if t[1] == 'r' and t[3] == entry_id and string.match(t[4], ':(.*)$') == instance then
+  if t[3] ~= entry_id or (t[1] ~= 'r' and t[1] ~= 'p') then
+    leave(stream, entry_id)
+  elseif t[1] == 'r' and string.match(t[4], ':(.*)$') == instance then
+    leave(stream, entry_id)
     local queue, priority = string.match(stream, ':q:(.*):(%d)$')
     release({ id = id, key = task_key(id) }, { type = t[2], queue = queue, priority = priority,
       attempts = tonumber(t[5]), created = created_at(t[6], t[3]) })
   end
 end
 
+local looked = 0
 for i = 3, #KEYS do
-  local idle = redis.pcall('XPENDING', KEYS[i], GROUP, 'IDLE', ARGV[5], '-', '+', 100, worker)
+  if looked == 100 then break end
+  local idle = redis.pcall('XPENDING', KEYS[i], GROUP, 'IDLE', ARGV[5], '-', '+', 100 - looked,
+    worker)
   if not idle.err then
+    looked = looked + #idle
     for _, entry in ipairs(idle) do give_back(KEYS[i], entry[1]) end
   end
 end
-write_outcomes()
+write_endings()
 finish()
 return { now, 1, known[2] == '1' and 1 or 0, codes }

@@ -2,7 +2,7 @@
 -- KEYS[1] <P>meta
 -- KEYS[2] <P>w:<worker>
 -- KEYS[3] <P>ctl:<worker>
--- ARGV[1] worker, [2] 1 to pause or 0 to resume
+-- ARGV[1] worker (name), [2] paused (int, 1 to pause or 0 to resume)
 -- Returns: 1, or 0 when there is no such worker
 -- Emits: worker.paused, worker.resumed
 -- Flags: refused when memory is full
@@ -10,7 +10,13 @@ local known = redis.call('HMGET', KEYS[2], 'instance', 'paused')
 if not known[1] then return 0 end
 if (known[2] or '0') ~= ARGV[2] then
   redis.call('HSET', KEYS[2], 'paused', ARGV[2])
-  local message = ARGV[2] == '1' and 'pause' or 'resume'
+  local message, flag = 'resume', 'paused:' .. ARGV[1]
+  if ARGV[2] == '1' then
+    message = 'pause'
+    redis.call('HSET', META, flag, '1')
+  else
+    redis.call('HDEL', META, flag)
+  end
   redis.call('RPUSH', KEYS[3], message)
   redis.call('LTRIM', KEYS[3], -100, -1)
   redis.call('PEXPIRE', KEYS[3], LEASE_MS)

@@ -78,7 +78,7 @@ end
 
 -- Creation time: kept in `c` once the first entry id, whose milliseconds it was, is overwritten.
 local function created_at(created, entry)
-  return created or string.match(entry, '^%d+')
+  return created or string.match(entry or '', '^%d+') or now
 end
 
 -- Entries to take off their streams: one XACK and one XDEL per stream at the end.

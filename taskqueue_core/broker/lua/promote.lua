@@ -1,6 +1,6 @@
 -- Move due tasks from the schedule to their streams.
 -- KEYS[1] <P>meta
--- ARGV[1] most tasks to move (<= 100)
+-- ARGV[1] most tasks to move (int, <= 100)
 -- Returns: tasks moved, ms to the next due task or -1
 -- Transitions: scheduled -> pending, retrying -> pending
 -- Emits: task.queued
@@ -8,4 +8,4 @@
 local queues, moved = promote_due(math.min(100, tonumber(ARGV[1])))
 for queue in pairs(queues) do ring(queue) end
 finish()
-return { moved or 0, next_due() }
+return { moved, next_due() }

@@ -1,8 +1,9 @@
 -- Cancel the waiting tasks of one stream, a step at a time; running ones stay.
 -- KEYS[1] <P>meta
 -- KEYS[2] <P>q:<queue>:<priority>
--- ARGV[1] entry id to start at, [2] latest entry time in ms or '' for now, [3] most entries to look at (<= 100)
--- Returns: entry id to start at next or '', tasks cancelled, the time that '' stood for
+-- ARGV[1] entry id to start at (text), [2] latest entry time (ms, '' for now)
+-- ARGV[3] most entries to look at (int, <= 100)
+-- Returns: entry id to start at next or '', tasks cancelled, the time in ms that '' stood for
 -- Transitions: pending -> cancelled
 -- Emits: task.cancelled
 -- Flags: allow-oom

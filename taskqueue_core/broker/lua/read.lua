@@ -1,7 +1,7 @@
 -- Read tasks whole: a task's hash, body and result belong to the same moment.
 -- KEYS[1] <P>meta
--- KEYS[1 + i] <P>t:<id> of the i-th task
--- Returns per task: the hash's fields and values, body or '', result or error or ''
+-- KEYS[2 ...] <P>t:<id>
+-- Returns: per task the hash's fields and values, body or '', result or error or ''
 -- Flags: no-writes
 local tasks = {}
 for i = 2, #KEYS do

@@ -1,7 +1,8 @@
 -- Take over tasks whose lease has run out: their worker is gone or deaf.
 -- KEYS[1] <P>meta
--- KEYS[1 + i] <P>q:<queue>:<priority> to look at, KEYS and cursors side by side
--- ARGV[1] worker, [2] instance, [3] tasks wanted (<= 100), [3 + i] cursor of the i-th stream
+-- KEYS[2 ...] <P>q:<queue>:<priority> to look at
+-- ARGV[1] worker (name), [2] instance (token), [3] entries to look at (int, <= 100)
+-- ARGV[4 ...] the cursor of each stream (text)
 -- Returns: now in ms, tasks as in take.lua, a cursor per stream, names of up to 16 expired workers
 -- Transitions: running -> running, running -> dead_letter
 -- Emits: task.recovered, task.started, task.failed, task.dead_letter
@@ -19,39 +20,43 @@ for i = 2, #KEYS do cursors[i - 1] = ARGV[2 + i] end
 if now - heartbeat > LEASE_MS or now < grace then return { now, {}, cursors, {} } end
 local is_counted = now > grace + LEASE_MS
 
-local function take_over(id, stream, t)
-  local lost = tonumber(t[6] or 0) + (is_counted and 1 or 0)
+-- A lapse that may be the broker's is forgiven once a task. The next one counts even so: when the
+-- only worker dies of a task, nobody beats until it has been started again.
+local function lost_leases(id, lost)
+  if not is_counted and redis.call('HSETNX', task_key(id), 'o', '1') == 1 then return lost end
   count('lost')
-  redis.call('HSET', task_key(id), 'l', lost)
+  redis.call('HSET', task_key(id), 'l', lost + 1)
+  return lost + 1
+end
+
+local function take_over(id, stream, t)
+  local lost = lost_leases(id, tonumber(t[6] or 0))
   local number, attempts = tonumber(string.match(t[4], '^%d+')), tonumber(t[5])
+  local _, priority = place(stream)
   if lost >= MAX_LOST then
-    local o = { id = id, key = task_key(id), duration = 0,
-      value = 'lease lost ' .. lost .. ' times: the worker died or hung' }
-    local _, priority = place(stream)
-    redis.call('HSET', o.key, 'v', o.value, 'V', '0', 'a', attempts - 1)
-    redis.call('UNLINK', result_key(id))
-    bury(o, { type = t[2], priority = priority, attempts = attempts - 1, worker = worker }, 'd',
-      'poison')
+    bury({ id = id, key = task_key(id), duration = 0,
+      value = 'lease lost ' .. lost .. ' times: the worker died or hung' },
+      { type = t[2], priority = priority, attempts = attempts - 1, worker = worker,
+        has_key = true }, 'd', 'poison')
     leave(stream, t[3])
-    return false
+    return
   end
   -- The lost attempt is given back and the new one taken: `attempts` stays.
   redis.call('HSET', task_key(id), 'f', number + 1 .. ':' .. instance, 'g', now, 'w', worker)
   hand_over(id, stream, t, number + 1, attempts, lost)
   count('recovered')
-  local _, priority = place(stream)
   emit('task.recovered', id, t[2], priority, 'r', attempts, { worker_id = worker })
-  return true
 end
 
-local taken = 0
+local looked = 0
 for i = 2, #KEYS do
   local stream = KEYS[i]
-  if taken >= wanted then break end
+  if looked >= wanted then break end
   local answer = redis.pcall('XAUTOCLAIM', stream, GROUP, worker, LEASE_MS, cursors[i - 1],
-    'COUNT', wanted - taken)
+    'COUNT', wanted - looked)
   if answer.err then answer = { '0-0', {} } end
   cursors[i - 1] = answer[1]
+  looked = looked + #answer[2]
   for _, entry in ipairs(answer[2]) do
     local id = entry[2][2]
     local t = read_task(id)
@@ -60,13 +65,12 @@ for i = 2, #KEYS do
       count('orphans')
     elseif t[1] == 'p' then
       start(id, stream, t, worker, instance)
-      taken = taken + 1
-    elseif take_over(id, stream, t) then
-      taken = taken + 1
+    else
+      take_over(id, stream, t)
     end
   end
 end
-write_outcomes()
+write_endings()
 fill_bodies()
 finish()
 return { now, handed, cursors,

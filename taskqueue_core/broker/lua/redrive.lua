@@ -1,7 +1,8 @@
 -- Send dead letters back to the queue, oldest first, up to a time of death.
 -- KEYS[1] <P>meta
--- ARGV[1] latest time of death in ms or '' for now, [2] most tasks to move (<= 100), [3] token
--- Returns: tasks moved, the time that '' stood for
+-- ARGV[1] latest time of death (ms, '' for now), [2] most tasks to move (int, <= 100)
+-- ARGV[3] token of this call (text)
+-- Returns: tasks moved, the time in ms that '' stood for
 -- Transitions: dead_letter -> pending
 -- Emits: task.queued
 -- Flags: refused when memory is full

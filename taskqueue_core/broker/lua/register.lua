@@ -1,7 +1,8 @@
 -- Announce a worker.
 -- KEYS[1] <P>meta
 -- KEYS[2] <P>w:<worker>
--- ARGV[1] worker, [2] instance, [3] concurrency, [4] version, [5] queues as JSON, [6] handlers as JSON
+-- ARGV[1] worker (name), [2] instance (token), [3] concurrency (int), [4] version (text)
+-- ARGV[5] queues (JSON), [6] handlers (JSON)
 -- Returns: 1, or 0 when a live worker of another instance has the name; ms until that one expires
 -- Emits: worker.joined
 -- Flags: refused when memory is full
@@ -13,6 +14,10 @@ redis.call('HSETNX', KEYS[2], 'started', now)
 redis.call('PEXPIRE', KEYS[2], LEASE_MS)
 redis.call('ZADD', P .. 'workers', now + LEASE_MS, ARGV[1])
 if not present then
+  -- A pause outlives the registration: an outage longer than the lease must not lift it.
+  if redis.call('HEXISTS', META, 'paused:' .. ARGV[1]) == 1 then
+    redis.call('HSET', KEYS[2], 'paused', '1')
+  end
   emit_worker('worker.joined', ARGV[1],
     { state = 'idle', active_tasks = 0, concurrency = tonumber(ARGV[3]) })
 end

@@ -1,7 +1,8 @@
 -- Give deliveries back unfinished; no attempt is counted.
 -- KEYS[1] <P>meta
--- ARGV[1] worker, [2] instance, [3] number of outcomes (<= 100), [4 ...] the outcomes, see outcomes.lua
--- Returns a code per outcome: 1 accepted, 2 already taken, 0 stale
+-- ARGV[1] worker (name), [2] instance (token), [3] number of outcomes (int, <= 100)
+-- ARGV[4 ...] the outcomes, nine arguments each, see outcomes.lua
+-- Returns: a code per outcome: 1 accepted, 2 already taken, 0 stale
 -- Transitions: running -> pending
 -- Emits: task.queued
 -- Flags: allow-oom

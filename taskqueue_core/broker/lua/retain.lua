@@ -1,18 +1,17 @@
 -- Delete ended tasks whose time is over, old dead letters, and a queue nobody has used for a day.
 -- KEYS[1] <P>meta
--- ARGV[1] most tasks to delete (<= 100)
+-- ARGV[1] most tasks to delete (int, <= 100)
 -- Returns: tasks deleted
 -- Transitions: completed -> none, cancelled -> none, failed -> none, dead_letter -> none
 -- Flags: allow-oom
 local limit = math.min(100, tonumber(ARGV[1]))
-local ENDED = { c = true, x = true, f = true, d = true }
-
-local function delete(set, latest, n)
+local function delete(set, latest, n, states)
   local ids = n > 0 and redis.call('ZRANGEBYSCORE', set, '-inf', latest, 'LIMIT', 0, n) or {}
   if #ids == 0 then return 0 end
   local keys = {}
   for _, id in ipairs(ids) do
-    if ENDED[redis.call('HGET', task_key(id), 's')] then
+    local state = redis.call('HGET', task_key(id), 's')
+    if state and string.find(states, state, 1, true) then
       keys[#keys + 1] = task_key(id)
       keys[#keys + 1] = body_key(id)
       keys[#keys + 1] = result_key(id)
@@ -24,9 +23,9 @@ local function delete(set, latest, n)
   return #ids
 end
 
-local deleted = delete(DONE, now, limit)
+local deleted = delete(DONE, now, limit, 'cxf')
 if DEAD_RETENTION_MS > 0 then
-  deleted = deleted + delete(DEAD, now - DEAD_RETENTION_MS, limit - deleted)
+  deleted = deleted + delete(DEAD, now - DEAD_RETENTION_MS, limit - deleted, 'd')
 end
 
 local oldest = redis.call('ZRANGE', QUEUES, 0, 0, 'WITHSCORES')

@@ -1,8 +1,10 @@
 -- Send an ended task back to the queue.
 -- KEYS[1] <P>meta
 -- KEYS[2] <P>t:<id>
--- ARGV[1] id, [2] token of this call, [3] 1 for dead letters only, [4] '' or the '<death in ms>-<delivery number>' it must match
--- Returns: '' when queued, '-' without such a task or dead letter, else the letter of the state that forbids it
+-- ARGV[1] id (32 hex digits), [2] token of this call (text), [3] dead letters only (int, 1 or 0)
+-- ARGV[4] '<death in ms>-<delivery number>' it must match (text, '' for any)
+-- Returns: '' when queued, '-' without such a task or dead letter, else the letter of the state that
+--   forbids it
 -- Transitions: failed -> pending, dead_letter -> pending, cancelled -> pending
 -- Emits: task.queued
 -- Flags: refused when memory is full
@@ -14,7 +16,7 @@ if ARGV[3] == '1' then
   if t[1] ~= 'd' then return '-' end
   local death = redis.call('ZSCORE', DEAD, id)
   local number = string.match(t[8] or '0', '^%d+')
-  if ARGV[4] ~= '' and ARGV[4] ~= string.format('%.0f-%s', tonumber(death), number) then
+  if ARGV[4] ~= '' and ARGV[4] ~= string.format('%.0f-%s', tonumber(death or 0), number) then
     return '-'
   end
 elseif t[1] ~= 'f' and t[1] ~= 'd' and t[1] ~= 'x' then

@@ -1,9 +1,11 @@
 -- Accept up to 100 new tasks, each into its stream or the schedule.
 -- KEYS[1] <P>meta
--- KEYS[1 + i] <P>t:<id> of the i-th task
--- ARGV[1] number of tasks
--- ARGV[2 ...] eight a task: id, type, queue, priority, max_retries or '', timeout in s or '', scheduled time in ms or '', body
--- Returns two per task: code (1 pending, 2 scheduled, -1 backlog full, -2 too many queues), created in ms
+-- KEYS[2 ...] <P>t:<id>, one a task
+-- ARGV[1] number of tasks (int, <= 100)
+-- ARGV[2 ...] eight a task: id (32 hex digits), type (name), queue (name), priority (int, 0 to 3),
+--   max_retries (int or ''), timeout (s or ''), scheduled time (ms or ''), body (JSON)
+-- Returns: two per task: code (1 pending, 2 scheduled, -1 backlog full, -2 too many queues), created
+--   in ms
 -- Transitions: none -> pending, none -> scheduled
 -- Emits: task.submitted
 -- Flags: refused when memory is full
@@ -32,7 +34,14 @@ local function accept(key, id, task_type, queue, priority, max_retries, timeout,
       fields[#fields + 1] = value
     end
   end
-  if state == 'p' then add('m', enqueue(id, queue, priority)) else add('c', now) end
+  local created = now
+  if state == 'p' then
+    local entry = enqueue(id, queue, priority)
+    add('m', entry)
+    created = tonumber(created_at(nil, entry))
+  else
+    add('c', now)
+  end
   add('q', queue, 'default')
   add('p', priority, '1')
   add('r', max_retries, '')
@@ -53,7 +62,7 @@ local function accept(key, id, task_type, queue, priority, max_retries, timeout,
   end
   count('submitted:' .. label(task_type) .. ':' .. priority)
   emit('task.submitted', id, task_type, priority, state, 0, due and { scheduled_at = due } or nil)
-  return state
+  return state, created
 end
 
 local reply, accepted, waiting = {}, 0, {}
@@ -71,7 +80,8 @@ for i = 1, n do
   elseif not is_usable(queue) then
     code = -2
   else
-    local state = accept(key, ARGV[at], ARGV[at + 1], queue, ARGV[at + 3], ARGV[at + 4],
+    local state
+    state, created = accept(key, ARGV[at], ARGV[at + 1], queue, ARGV[at + 3], ARGV[at + 4],
       ARGV[at + 5], ARGV[at + 6], ARGV[at + 7])
     accepted = accepted + 1
     if state == 'p' then waiting[queue] = true else code = 2 end

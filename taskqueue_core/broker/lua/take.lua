@@ -2,7 +2,7 @@
 -- hand_over() answers eleven fields a task: id, entry id, queue, priority, type, delivery number,
 -- attempts, lost leases, timeout in s or '', max_retries or '', body.
 local handed, missing, missing_at = {}, {}, {}
-local HANDED_FIELDS = { 's', 'y', 'm', 'f', 'a', 'l', 't', 'r', 'b' }
+local HANDED_FIELDS = { 's', 'y', 'm', 'f', 'a', 'l', 't', 'r', 'b', 'z' }
 
 local function read_task(id)
   return redis.call('HMGET', task_key(id), unpack(HANDED_FIELDS))
@@ -24,7 +24,7 @@ local function hand_over(id, stream, t, number, attempts, lost)
   end
 end
 
--- Make the task the worker's: next delivery number, one more attempt.
+-- Make the task the worker's: next delivery number, which it returns, and one more attempt.
 local function start(id, stream, t, worker, instance)
   local number = tonumber(string.match(t[4] or '0', '^%d+')) + 1
   local attempts = tonumber(t[5] or 0) + 1
@@ -32,7 +32,9 @@ local function start(id, stream, t, worker, instance)
     'g', now, 'w', worker)
   hand_over(id, stream, t, number, attempts, tonumber(t[6] or 0))
   local _, priority = place(stream)
-  emit('task.started', id, t[2], priority, 'r', attempts, { worker_id = worker })
+  emit('task.started', id, t[2], priority, 'r', attempts,
+    { worker_id = worker, scheduled_at = tonumber(t[10]) })
+  return number
 end
 
 local function fill_bodies()

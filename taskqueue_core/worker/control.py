@@ -1,0 +1,68 @@
+"""Listen for what is meant for this worker: control messages, and the bells of its queues.
+
+Both block on connections of their own. The bell is listened to only while the fetcher has found
+its queues empty; a token that arrives when no slot is free is put back for somebody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from taskqueue_core.broker import WorkerSession
+from taskqueue_core.broker.scripts import translate
+from taskqueue_core.keys import ANY_QUEUE
+from taskqueue_core.worker.fetcher import Fetcher
+
+#: Longest block in seconds; the scheduler looks at the queues as often, in case a bell was lost.
+BLOCK_SECONDS: Final = 4.0
+
+
+class Control:
+    """Messages to one worker: pause, resume."""
+
+    def __init__(
+        self, redis: Redis, session: WorkerSession, on_message: Callable[[str], None]
+    ) -> None:
+        self._redis = redis
+        self._key = session.keys.control(session.worker_id)
+        self._on_message = on_message
+
+    async def run_once(self) -> float:
+        """Wait for one message and pass it on."""
+        found = await _pop(self._redis, [self._key])
+        if found:
+            self._on_message(found[1].decode())
+        return 0.0
+
+
+class Bell:
+    """The bells of the queues that a fetcher serves."""
+
+    def __init__(self, redis: Redis, session: WorkerSession, fetcher: Fetcher) -> None:
+        self.queues: list[str] = []
+        self._redis = redis
+        self._keys = session.keys
+        self._fetcher = fetcher
+
+    async def run_once(self) -> float:
+        """Wait until the queues are empty, then for a bell, then have the fetcher look."""
+        await self._fetcher.went_dry.wait()
+        bells = [self._keys.bell(queue) for queue in (*self.queues, ANY_QUEUE)]
+        found = await _pop(self._redis, bells)
+        if found:
+            if not self._fetcher.can_take:
+                await self._redis.lpush(found[0].decode(), found[1])
+            self._fetcher.wake()
+        return 0.0
+
+
+async def _pop(redis: Redis, keys: list[str]) -> tuple[bytes, bytes] | None:
+    try:
+        found: tuple[bytes, bytes] | None = await redis.blpop(keys, timeout=BLOCK_SECONDS)
+    except RedisError as error:
+        raise translate(error) from error
+    return found

@@ -1,0 +1,136 @@
+"""From what a handler did to what is reported: pure decisions, tested by tables."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import traceback
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from taskqueue_core.codec import encode_result, trim_text
+from taskqueue_core.models import Delivery, Outcome, OutcomeKind
+from taskqueue_core.plugin import DropTask, NonRetryable, RetryTask
+from taskqueue_core.retry import RetryPolicy
+
+#: Longest error text and traceback that are kept, in bytes.
+ERROR_LIMIT: Final = 4096
+TRACEBACK_LIMIT: Final = 16_384
+
+#: Longest wait of a task whose type no worker here handles, in ms; see ``hold.lua``.
+HOLD_CAP_MS: Final = 5_000
+#: The same when no live worker anywhere handles it.
+UNHANDLED_CAP_MS: Final = 30_000
+
+
+class TimedOut(Exception):  # noqa: N818 (it is an outcome, not a bug)
+    """Raised in place of what a handler did when its time was over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a task's attempts are limited and spaced, all defaults filled in."""
+
+    timeout_seconds: float
+    max_retries: int
+    policy: RetryPolicy
+
+
+def success(delivery: Delivery, value: object, duration_ms: int, *, limit: int) -> Outcome:
+    """Return the outcome of a handler that returned ``value``; ``limit`` is in bytes.
+
+    Raises:
+        NonRetryable: the value has no JSON form or is too large, which a retry cannot change.
+    """
+    try:
+        encoded = encode_result(value)
+    except (TypeError, ValueError) as error:
+        raise NonRetryable(f"the result cannot be stored as JSON: {error}") from error
+    if len(encoded) > limit:
+        raise NonRetryable(
+            f"the result has {len(encoded)} bytes, worker.maxresultbytes allows {limit}"
+        )
+    return Outcome(
+        delivery=delivery, kind=OutcomeKind.COMPLETE, value=encoded, duration_ms=duration_ms
+    )
+
+
+def failure(  # noqa: PLR0913 (each argument is one fact of the attempt)
+    delivery: Delivery,
+    error: BaseException,
+    duration_ms: int,
+    *,
+    plan: Plan,
+    worker_id: str,
+    rng: random.Random,
+) -> Outcome:
+    """Return the outcome of an attempt that ended with ``error``."""
+    text = trim_text(_describe(error), ERROR_LIMIT)
+    return Outcome(
+        delivery=delivery,
+        kind=OutcomeKind.FAIL,
+        value=text.encode(),
+        duration_ms=duration_ms,
+        delay_ms=round(_delay_seconds(delivery, error, plan.policy, rng) * 1000),
+        max_retries=plan.max_retries,
+        reason=_reason(error),
+        history=_record(delivery, error, text, duration_ms, worker_id),
+    )
+
+
+def release(delivery: Delivery) -> Outcome:
+    """Return the outcome of a delivery that is given back unfinished."""
+    return Outcome(delivery=delivery, kind=OutcomeKind.RELEASE)
+
+
+def hold(delivery: Delivery, *, is_handled: bool, give_up_seconds: float) -> Outcome:
+    """Return the outcome of a delivery whose type this worker does not know."""
+    return Outcome(
+        delivery=delivery,
+        kind=OutcomeKind.HOLD,
+        delay_ms=HOLD_CAP_MS if is_handled else UNHANDLED_CAP_MS,
+        duration_ms=round(give_up_seconds * 1000),
+    )
+
+
+def _describe(error: BaseException) -> str:
+    text = str(error)
+    if isinstance(error, (RetryTask, DropTask, NonRetryable, TimedOut)):
+        return text
+    if isinstance(error, asyncio.CancelledError):
+        return "the handler cancelled itself"
+    return text if type(error) is Exception and text else f"{type(error).__name__}: {text}"
+
+
+def _delay_seconds(
+    delivery: Delivery, error: BaseException, policy: RetryPolicy, rng: random.Random
+) -> float:
+    if isinstance(error, RetryTask) and error.delay is not None:
+        return error.delay
+    return policy.delay_seconds(max(1, delivery.attempts), rng)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, DropTask):
+        return "dropped"
+    return "non_retryable" if isinstance(error, NonRetryable) else ""
+
+
+def _record(
+    delivery: Delivery, error: BaseException, text: str, duration_ms: int, worker_id: str
+) -> bytes:
+    started = delivery.fetched_at_ms
+    lines = "".join(traceback.format_exception(error))
+    return msgspec.json.encode(
+        {
+            "attempt": delivery.attempts,
+            "delivery": delivery.number,
+            "worker_id": worker_id,
+            "started_at_ms": started,
+            "ended_at_ms": started + duration_ms,
+            "error": text,
+            "traceback": trim_text(lines, TRACEBACK_LIMIT),
+        }
+    )

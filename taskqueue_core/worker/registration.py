@@ -1,0 +1,96 @@
+"""Be known to the broker under one name, and know which queues there are to serve."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from taskqueue_core._version import __version__
+from taskqueue_core.broker import Inspection, WorkerSession
+from taskqueue_core.errors import SettingsError
+from taskqueue_core.logs import Throttle
+from taskqueue_core.models import HandlerInfo
+from taskqueue_core.settings import WorkerSettings
+
+
+class Registration:
+    """The registration of one worker in one partition, made again when the broker lost it."""
+
+    def __init__(
+        self,
+        session: WorkerSession,
+        inspection: Inspection,
+        settings: WorkerSettings,
+        handlers: Mapping[str, HandlerInfo],
+        *,
+        on_queues: Callable[[Sequence[str]], None],
+        throttle: Throttle,
+    ) -> None:
+        self._session = session
+        self._inspection = inspection
+        self._settings = settings
+        self._handlers = handlers
+        self._on_queues = on_queues
+        self._throttle = throttle
+        self._version = -1
+        self._is_due = asyncio.Event()
+        self._waiting_since: float | None = None
+        self._log = structlog.get_logger("taskqueue.worker").bind(worker_id=session.worker_id)
+
+    def lost(self) -> None:
+        """Note that the broker does not know this worker."""
+        self._is_due.set()
+
+    def saw_version(self, version: int) -> None:
+        """Note the version of the set of queues; another one means there are new ones."""
+        if version != self._version:
+            self._version = version
+            self._is_due.set()
+
+    async def register(self) -> bool:
+        """Register and read the queues; False when the name is still taken, after a short wait.
+
+        Raises:
+            SettingsError: another live worker keeps the name for longer than a lease.
+        """
+        taken_ms = await self._session.register(
+            concurrency=self._settings.concurrency,
+            version=__version__,
+            queues=self._settings.queues,
+            handlers=self._handlers,
+        )
+        if taken_ms is None:
+            self._waiting_since = None
+            await self._read_queues()
+            return True
+        await self._wait_for_name(taken_ms)
+        return False
+
+    async def run_once(self) -> float:
+        """Register again, and read the queues again, when there is a reason to."""
+        await self._is_due.wait()
+        self._is_due.clear()
+        if not await self.register():
+            self._is_due.set()
+        return 0.0
+
+    async def _read_queues(self) -> None:
+        queues: Sequence[str] = self._settings.queues
+        self._on_queues(queues or await self._inspection.queues(self._session.keys))
+
+    async def _wait_for_name(self, taken_ms: int) -> None:
+        now = time.monotonic()
+        self._waiting_since = self._waiting_since or now
+        if now - self._waiting_since > self._settings.lease_seconds + 1:
+            raise SettingsError(
+                f"worker id {self._session.worker_id} belongs to another live worker: "
+                "give each worker its own --id"
+            )
+        if self._throttle.allow("taken"):
+            self._log.warning(
+                "worker id is taken, waiting for its registration to expire", within_ms=taken_ms
+            )
+        await asyncio.sleep(min(taken_ms + 1, 500) / 1000)

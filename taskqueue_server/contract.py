@@ -1,0 +1,242 @@
+"""The contract at work: Connexion routes, authenticates and validates, the table answers.
+
+Connexion registers every operation of the contract on each layer. Routing and validation are
+lean subclasses of its layers: whatever depends on the contract only is prepared once, and a body
+is parsed once. The application at the end of the chain looks the operation up in a table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from taskqueue_server.auth import Keyring, security_map
+from taskqueue_server.framework import (
+    ROUTING_CONTEXT,
+    ConnexionMiddleware,
+    LifespanMiddleware,
+    RequestValidationAPI,
+    RequestValidationMiddleware,
+    Resolver,
+    ResolverError,
+    RoutingMiddleware,
+    SecurityMiddleware,
+)
+from taskqueue_server.guards import TEMPLATE, has_body, read_body
+from taskqueue_server.messages import (
+    AsgiApp,
+    Body,
+    Operation,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+    send_response,
+)
+from taskqueue_server.problems import ProblemError, invalid
+from taskqueue_server.spec import operation_ids
+from taskqueue_server.validation import (
+    Parameters,
+    SchemaValidator,
+    check_media_type,
+    parse_body,
+)
+
+_REQUEST: Final = "taskqueue.request"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyLimits:
+    """How large a request body may be, and how long it may take."""
+
+    max_bytes: int
+    seconds: float
+
+
+def build_contract(
+    contract: dict[str, Any],
+    table: Mapping[str, Operation],
+    *,
+    keyring: Keyring,
+    limits: BodyLimits,
+    lifespan: Any,
+) -> AsgiApp:
+    """Return the ASGI application that fulfils ``contract`` with the operations of ``table``."""
+    app = ConnexionMiddleware(
+        _Dispatcher(table),
+        import_name=__name__,
+        lifespan=lifespan,
+        middlewares=[_Routing, SecurityMiddleware, _Validation, LifespanMiddleware],
+        security_map=security_map(keyring),
+    )
+    app.add_api(contract, resolver=_TableResolver(table), body_limits=limits)
+    return app  # type: ignore[no-any-return]  # connexion has no types
+
+
+def check_table(contract: dict[str, Any], table: Mapping[str, Operation]) -> None:
+    """Refuse to start unless the table has exactly the operations of the contract.
+
+    Raises:
+        RuntimeError: with the names that only one of them has.
+    """
+    difference = set(operation_ids(contract)) ^ set(table)
+    if difference:
+        raise RuntimeError(f"contract and operations differ in {', '.join(sorted(difference))}")
+
+
+class _TableResolver(Resolver):  # type: ignore[misc]  # connexion has no types
+    """Resolves operationIds to the operations of the table."""
+
+    def __init__(self, table: Mapping[str, Operation]) -> None:
+        super().__init__(table.__getitem__)
+
+    def resolve_function_from_operation_id(self, operation_id: str) -> Operation:
+        """Return the operation; an unknown name stops the start."""
+        try:
+            operation: Operation = self.function_resolver(operation_id)
+        except KeyError:
+            raise ResolverError(f"no operation is called {operation_id!r}") from None
+        return operation
+
+
+class _Dispatcher:
+    """The end of the chain: calls the operation that routing found."""
+
+    def __init__(self, table: Mapping[str, Operation]) -> None:
+        self._table = table
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        operation_id = scope["extensions"][ROUTING_CONTEXT].get("operation_id")
+        if operation_id is None:
+            raise ProblemError(404, "not-found", "there is nothing at this path")
+        await send_response(send, await self._table[operation_id](scope[_REQUEST]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """A path of the contract with its operations by method."""
+
+    template: str
+    pattern: re.Pattern[str]
+    operations: dict[str, dict[str, str]]
+
+    @property
+    def allow(self) -> str:
+        """Return the value of the Allow header."""
+        return ", ".join(sorted({*self.operations, "OPTIONS"}))
+
+
+class _Routing(RoutingMiddleware):  # type: ignore[misc]  # connexion has no types
+    """Finds the operation in an index of Connexion's routes; its router takes no request."""
+
+    def __init__(self, app: AsgiApp) -> None:
+        super().__init__(app)
+        self._static: dict[str, _Route] = {}
+        self._templated: dict[int, list[_Route]] = {}
+
+    def add_api(self, specification: Any, **options: Any) -> None:
+        """Register the contract and index its routes."""
+        super().add_api(specification, **options)
+        for mount in self.router.routes:
+            for route in mount.app.routes:
+                self._index(mount.path, route)
+
+    def _index(self, base_path: str, route: Any) -> None:
+        known = self._find(base_path + route.path)
+        if known is None or known.template != route.path:
+            known = _Route(route.path, route.path_regex, {})
+            if "{" in route.path:
+                self._templated.setdefault(route.path.count("/"), []).append(known)
+            else:
+                self._static[route.path] = known
+        info = {"api_base_path": base_path, "operation_id": route.endpoint.operation_id}
+        for method in route.methods:
+            known.operations[method] = info
+
+    def _find(self, path: str) -> _Route | None:
+        route = self._static.get(path)
+        if route is not None:
+            return route
+        candidates = self._templated.get(path.count("/"), ())
+        return next((item for item in candidates if item.pattern.match(path)), None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write operation and path parameters into the scope."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        route = self._find(scope["path"])
+        extensions = scope.setdefault("extensions", {})
+        if route is None:
+            extensions[ROUTING_CONTEXT] = {}
+        elif scope["method"] in route.operations:
+            matched = route.pattern.match(scope["path"])
+            scope["path_params"] = matched.groupdict() if matched else {}
+            scope[TEMPLATE] = route.template
+            extensions[ROUTING_CONTEXT] = route.operations[scope["method"]]
+        else:
+            await _refuse_method(scope, route, send)
+            return
+        await self.app(scope, receive, send)
+
+
+async def _refuse_method(scope: Scope, route: _Route, send: Send) -> None:
+    scope[TEMPLATE] = route.template
+    allow = (b"allow", route.allow.encode())
+    if scope["method"] != "OPTIONS":
+        message = f"{scope['method'][:20]} is not allowed here; use {route.allow}"
+        raise ProblemError(405, "method-not-allowed", message, headers=(allow,))
+    await send_response(send, Response(body=b"", status=204, headers=(allow,)))
+
+
+class _ValidatedOperation:
+    """Validates the requests of one operation and hands them on as ``Request`` values."""
+
+    def __init__(self, app: AsgiApp, operation: Any, limits: BodyLimits) -> None:
+        self._app = app
+        self._limits = limits
+        self._parameters = Parameters(operation.parameters)
+        schema = operation.body_schema("application/json") if operation.request_body else None
+        self._body = SchemaValidator(schema) if schema else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Validate one request; parameters first, as they cost nothing."""
+        path = scope["path_params"]
+        self._parameters.check_path(path)
+        query = self._parameters.parse_query(scope)
+        body = await self._read(self._body, scope, receive) if self._body else None
+        scope[_REQUEST] = Request(path=path, query=query, body=body)
+        await self._app(scope, receive, send)
+
+    async def _read(self, validator: SchemaValidator, scope: Scope, receive: Receive) -> Body:
+        if not has_body(scope):
+            raise invalid("body", "a JSON object is required")
+        check_media_type(scope["headers"])
+        raw = await read_body(
+            scope, receive, max_bytes=self._limits.max_bytes, seconds=self._limits.seconds
+        )
+        body = parse_body(raw)
+        validator.check(body.values)
+        return body
+
+
+class _ValidationApi(RequestValidationAPI):  # type: ignore[misc]  # connexion has no types
+    """Builds the validators of every operation, once."""
+
+    def __init__(self, *args: Any, body_limits: BodyLimits, **options: Any) -> None:
+        self._limits = body_limits
+        super().__init__(*args, **options)
+
+    def make_operation(self, operation: Any) -> _ValidatedOperation:
+        """Return the validation of one operation."""
+        return _ValidatedOperation(self.next_app, operation, self._limits)
+
+
+class _Validation(RequestValidationMiddleware):  # type: ignore[misc]  # connexion has no types
+    """Connexion's validation layer with our operations in it."""
+
+    api_cls = _ValidationApi

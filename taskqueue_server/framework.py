@@ -1,0 +1,39 @@
+"""The parts of Connexion that are used, imported in one place.
+
+Its import brings a test client along that prints a deprecation; the import alone is silenced.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from connexion import ConnexionMiddleware
+    from connexion.exceptions import OAuthProblem, ProblemException, ResolverError
+    from connexion.middleware.abstract import ROUTING_CONTEXT
+    from connexion.middleware.lifespan import LifespanMiddleware
+    from connexion.middleware.request_validation import (
+        RequestValidationAPI,
+        RequestValidationMiddleware,
+    )
+    from connexion.middleware.routing import RoutingMiddleware
+    from connexion.middleware.security import SecurityMiddleware
+    from connexion.resolver import Resolver
+    from connexion.security import NO_VALUE, AbstractSecurityHandler
+
+__all__ = [
+    "NO_VALUE",
+    "ROUTING_CONTEXT",
+    "AbstractSecurityHandler",
+    "ConnexionMiddleware",
+    "LifespanMiddleware",
+    "OAuthProblem",
+    "ProblemException",
+    "RequestValidationAPI",
+    "RequestValidationMiddleware",
+    "Resolver",
+    "ResolverError",
+    "RoutingMiddleware",
+    "SecurityMiddleware",
+]

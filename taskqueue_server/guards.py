@@ -1,0 +1,158 @@
+"""What surrounds every HTTP request: its id, its error answer, its measurement, its body's limits.
+
+Guards know nothing of operations: they hold for unknown paths and wrong methods too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from taskqueue_server.messages import (
+    AsgiApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    find_header,
+    send_response,
+)
+from taskqueue_server.problems import (
+    CLOSE,
+    ProblemError,
+    internal_error,
+    problem_response,
+    to_problem,
+)
+
+#: Called after each answer: (method, path template, status, seconds).
+Observe = Callable[[str, str, int, float], None]
+
+#: Where routing leaves the path template of the operation, for the measurement.
+TEMPLATE: Final = "taskqueue.path_template"
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_log = structlog.get_logger(__name__)
+
+
+class ClientGoneError(Exception):
+    """Raised when the client went away before its request was complete: nobody to answer."""
+
+
+class Guards:
+    """The outermost layer of the HTTP side."""
+
+    def __init__(self, app: AsgiApp, observe: Observe) -> None:
+        self._app = app
+        self._observe = observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever happens inside."""
+        started = time.perf_counter()
+        answer = _Answer(send, _request_id(scope), has_body=scope["method"] != "HEAD")
+        try:
+            await self._app(scope, receive, answer.send)
+        except ClientGoneError:
+            return
+        except Exception as error:
+            problem = to_problem(error)
+            if problem is None:
+                _log.exception("request failed", request_id=answer.request_id, path=scope["path"])
+                problem = internal_error()
+            if answer.status:
+                raise
+            await send_response(answer.send, problem_response(problem, answer.request_id))
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        template = scope.get(TEMPLATE, "unmatched")
+        self._observe(method, template, answer.status, time.perf_counter() - started)
+
+
+class _Answer:
+    """The way out of one request: adds its id, keeps the status, drops the body of a HEAD."""
+
+    def __init__(self, send: Send, request_id: bytes, *, has_body: bool) -> None:
+        self._send = send
+        self._id = request_id
+        self._has_body = has_body
+        self.status = 0
+
+    @property
+    def request_id(self) -> str:
+        """Return the id as text."""
+        return self._id.decode()
+
+    async def send(self, message: Message) -> None:
+        """Pass one message on."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"].append((b"x-request-id", self._id))
+        elif not self._has_body:
+            message = {**message, "body": b""}
+        await self._send(message)
+
+
+def _request_id(scope: Scope) -> bytes:
+    given = find_header(scope["headers"], b"x-request-id")
+    if given and _REQUEST_ID.fullmatch(given):
+        return given
+    return secrets.token_hex(8).encode()
+
+
+def has_body(scope: Scope) -> bool:
+    """Tell whether the request declares a body."""
+    length = find_header(scope["headers"], b"content-length")
+    if length is None:
+        return find_header(scope["headers"], b"transfer-encoding") is not None
+    return length.strip(b"0 ") != b""
+
+
+async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, seconds: float) -> bytes:
+    """Return the whole body of a request.
+
+    Raises:
+        ProblemError: it is larger than ``max_bytes`` (413), or is not complete after ``seconds``
+            (408). The connection is closed then, as the rest of the body is unread.
+        ClientGoneError: the client went away.
+    """
+    length = find_header(scope["headers"], b"content-length")
+    if length is not None and length.isdigit() and int(length) > max_bytes:
+        raise _too_large(max_bytes)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGoneError
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > max_bytes:
+                    raise _too_large(max_bytes)
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
+    except TimeoutError:
+        raise ProblemError(
+            408,
+            "request-timeout",
+            f"the body was not complete after {seconds:g} s; send it again, faster or smaller",
+            headers=CLOSE,
+        ) from None
+
+
+def _too_large(max_bytes: int) -> ProblemError:
+    return ProblemError(
+        413,
+        "content-too-large",
+        f"the body is larger than {max_bytes} bytes (server.maxbodybytes); keep large data "
+        "elsewhere and send a reference",
+        headers=CLOSE,
+    )

@@ -1,0 +1,42 @@
+"""The operations of the contract: one module per tag, one method per operationId."""
+
+from __future__ import annotations
+
+from taskqueue_server.messages import Operation
+from taskqueue_server.operations.dead_letters import DeadLetterOperations
+from taskqueue_server.operations.queues import QueueOperations
+from taskqueue_server.operations.system import SystemOperations
+from taskqueue_server.operations.tasks import TaskOperations
+from taskqueue_server.operations.workers import WorkerOperations
+from taskqueue_server.services import Services
+
+__all__ = ["operation_table"]
+
+
+def operation_table(services: Services) -> dict[str, Operation]:
+    """Return the table of the API: operationId -> the operation that answers it."""
+    tasks = TaskOperations(services)
+    queues = QueueOperations(services)
+    workers = WorkerOperations(services)
+    dead_letters = DeadLetterOperations(services)
+    system = SystemOperations(services)
+    return {
+        "create_task": tasks.create_task,
+        "get_task": tasks.get_task,
+        "cancel_task": tasks.cancel_task,
+        "retry_task": tasks.retry_task,
+        "get_queue_stats": queues.get_queue_stats,
+        "list_queues": queues.list_queues,
+        "purge_queue": queues.purge_queue,
+        "list_workers": workers.list_workers,
+        "get_worker": workers.get_worker,
+        "pause_worker": workers.pause_worker,
+        "resume_worker": workers.resume_worker,
+        "list_dead_letters": dead_letters.list_dead_letters,
+        "retry_dead_letters": dead_letters.retry_dead_letters,
+        "clear_dead_letters": dead_letters.clear_dead_letters,
+        "health_check": system.health_check,
+        "get_liveness": system.get_liveness,
+        "get_metrics": system.get_metrics,
+        "connect_websocket": system.connect_websocket,
+    }

@@ -1,0 +1,45 @@
+"""Operations of the tag ``system``."""
+
+from __future__ import annotations
+
+from taskqueue_core.errors import BrokerError
+from taskqueue_server.messages import Request, Response
+from taskqueue_server.metrics import CONTENT_TYPE
+from taskqueue_server.problems import ProblemError
+from taskqueue_server.representations import to_json
+from taskqueue_server.services import Services
+
+
+class SystemOperations:
+    """Health, metrics, and the answer to those who ask for events without a WebSocket."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def health_check(self, _request: Request) -> Response:
+        """Tell whether the broker answers."""
+        try:
+            await self._services.broker.ping()
+        except BrokerError:
+            error = "the broker cannot be reached"
+            body = {"status": "unhealthy", "redis": "disconnected", "error": error}
+            return Response(body=to_json(body), status=503, headers=((b"retry-after", b"1"),))
+        return Response(body=to_json({"status": "healthy", "redis": "connected"}))
+
+    async def get_liveness(self, _request: Request) -> Response:
+        """Tell that this process answers."""
+        return Response(body=to_json({"status": "alive"}))
+
+    async def get_metrics(self, _request: Request) -> Response:
+        """Answer with all metrics as Prometheus reads them."""
+        text = await self._services.metrics.render(self._services.broker.inspection)
+        return Response(body=text, content_type=CONTENT_TYPE)
+
+    async def connect_websocket(self, _request: Request) -> Response:
+        """Refuse a plain request; handshakes never come here."""
+        raise ProblemError(
+            426,
+            "upgrade-required",
+            "this path speaks WebSocket; connect to it with a WebSocket client",
+            headers=((b"upgrade", b"websocket"), (b"connection", b"upgrade")),
+        )

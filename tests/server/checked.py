@@ -1,0 +1,26 @@
+"""A client of an application in this process, whose every answer is checked."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+from answers import AnswerChecker
+
+from taskqueue_server.app import Application
+
+checker = functools.cache(AnswerChecker)
+
+
+@asynccontextmanager
+async def serve(application: Application) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client of the running application; its answers are checked."""
+    transport = httpx.ASGITransport(app=application)
+    hooks = {"response": [checker()]}
+    async with (
+        application.running(),
+        httpx.AsyncClient(transport=transport, base_url="http://test", event_hooks=hooks) as http,
+    ):
+        yield http

@@ -1,0 +1,202 @@
+"""The operations under ``/admin`` and the health checks, through HTTP and a real broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import httpx
+import pytest
+from fleet import FakeWorker
+from structlog.testing import capture_logs
+
+from taskqueue_core.broker import Broker
+from taskqueue_core.settings import RedisSettings, Settings
+
+pytestmark = pytest.mark.anyio
+Serving = Callable[[Settings], AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+async def submit(client: httpx.AsyncClient, **fields: Any) -> str:
+    """Submit a task and return its id."""
+    response = await client.post("/api/v1/tasks", json={"type": "echo", **fields})
+    task_id: str = response.json()["id"]
+    return task_id
+
+
+async def bury(client: httpx.AsyncClient, worker: FakeWorker, error: str = "boom") -> str:
+    """Make a dead letter and return its task's id."""
+    task_id = await submit(client)
+    await worker.fail(await worker.take(), error)
+    return task_id
+
+
+@pytest.mark.parametrize("path", ["/api/v1/tasks", "/admin/queues"])
+async def test_queue_stats(client: httpx.AsyncClient, worker: FakeWorker, path: str) -> None:
+    """Both paths count waiting and running tasks per priority, and deferred ones."""
+    for priority in (0, 1, 1, 3):
+        await submit(client, priority=priority)
+    await worker.fail(await worker.take(), max_retries=1)
+    await worker.take()
+    await bury(client, worker)
+    stats = (await client.get(path)).json()
+    depth = {name: tuple(found.values()) for name, found in stats["queues"].items()}
+    assert depth == {"critical": (0, 0), "high": (0, 0), "normal": (2, 1), "low": (1, 0)}
+    assert list(stats["queues"]) == ["critical", "high", "normal", "low"]
+    assert stats["totals"] == {"queued": 3, "pending_unacked": 1, "deferred": 1}
+    assert (stats["scheduled_count"], stats["dlq_size"]) == (1, 1)
+
+
+async def test_purge_cancels_the_waiting_tasks_of_a_priority(
+    client: httpx.AsyncClient, worker: FakeWorker
+) -> None:
+    """Running tasks and other priorities are left alone."""
+    running, low, high = await submit(client, priority=0), "", await submit(client, priority=2)
+    await worker.take()
+    await worker.take()
+    low = await submit(client, priority=0)
+    purged = await client.delete("/admin/queues/low")
+    assert purged.json() == {"message": "queue purged", "priority": "low", "purged_count": 1}
+    states = {
+        name: (await client.get(f"/api/v1/tasks/{name}")).json()["state"]
+        for name in (running, low, high)
+    }
+    assert states == {running: "running", low: "cancelled", high: "running"}
+
+
+@pytest.mark.parametrize("name", ["lo", "LOW", "0", "%00"])
+async def test_purge_of_another_name(client: httpx.AsyncClient, name: str) -> None:
+    """A name that is no priority is refused with those that are."""
+    response = await client.delete(f"/admin/queues/{name}")
+    assert response.status_code == 400
+    assert response.json()["message"] == "priority: must be one of low, normal, high, critical"
+
+
+async def test_workers(client: httpx.AsyncClient, worker: FakeWorker) -> None:
+    """A live worker is listed, and shown by its id."""
+    listed = (await client.get("/admin/workers")).json()
+    shown = (await client.get(f"/admin/workers/{worker.id}")).json()
+    assert listed == {"workers": [shown], "count": 1}
+    assert (shown["id"], shown["state"], shown["concurrency"]) == (worker.id, "idle", 10)
+    await worker.session.deregister()
+    assert (await client.get("/admin/workers")).json() == {"workers": [], "count": 0}
+
+
+async def test_pause_and_resume(client: httpx.AsyncClient, worker: FakeWorker) -> None:
+    """Both can be repeated; the worker's state follows at once."""
+    path = f"/admin/workers/{worker.id}"
+    for action, message, state in [
+        ("pause", "worker paused", "paused"),
+        ("pause", "worker paused", "paused"),
+        ("resume", "worker resumed", "idle"),
+        ("resume", "worker resumed", "idle"),
+    ]:
+        answer = await client.post(f"{path}/{action}")
+        assert answer.json() == {"message": message, "worker_id": worker.id}
+        assert (await client.get(path)).json()["state"] == state
+
+
+@pytest.mark.parametrize("worker_id", ["nobody", "..%2f", "a b", "%00", "{x}", "x" * 65])
+async def test_unknown_workers(client: httpx.AsyncClient, worker_id: str) -> None:
+    """Whatever names no live worker is 404."""
+    path = f"/admin/workers/{worker_id}"
+    answers = [await client.get(path)]
+    answers += [await client.post(f"{path}/{action}") for action in ("pause", "resume")]
+    assert [answer.status_code for answer in answers] == [404, 404, 404]
+
+
+async def test_dead_letters(client: httpx.AsyncClient, worker: FakeWorker) -> None:
+    """Newest first, each with its task and the fields older clients read."""
+    first, second = await bury(client, worker, "one"), await bury(client, worker, "two")
+    found = (await client.get("/admin/dlq")).json()
+    assert (found["size"], [entry["task_id"] for entry in found["entries"]]) == (2, [second, first])
+    entry = found["entries"][0]
+    assert (entry["task_type"], entry["original_error"]) == ("echo", "two")
+    assert entry["reason"] == "max_retries"
+    assert entry["task"] == (await client.get(f"/api/v1/tasks/{second}")).json()
+
+
+async def test_retry_of_one_dead_letter(client: httpx.AsyncClient, worker: FakeWorker) -> None:
+    """It goes back to its queue; the second time it is not there."""
+    task_id = await bury(client, worker)
+    retried = await client.post("/admin/dlq/retry", json={"task_id": task_id, "message_id": None})
+    assert retried.json() == {"message": "task re-queued", "task_id": task_id}
+    again = await client.post("/admin/dlq/retry", json={"task_id": task_id})
+    assert (again.status_code, again.json()["detail"]) == (
+        404,
+        f"dead letter {task_id} not found",
+    )
+
+
+async def test_retry_names_one_death(client: httpx.AsyncClient, worker: FakeWorker) -> None:
+    """With another death's id nothing happens."""
+    task_id = await bury(client, worker)
+    message_id = (await client.get("/admin/dlq")).json()["entries"][0]["message_id"]
+    stale = {"task_id": task_id, "message_id": "1-1"}
+    assert (await client.post("/admin/dlq/retry", json=stale)).status_code == 404
+    named = {"task_id": task_id, "message_id": message_id}
+    assert (await client.post("/admin/dlq/retry", json=named)).status_code == 200
+
+
+async def test_retry_of_all_dead_letters(client: httpx.AsyncClient, worker: FakeWorker) -> None:
+    """All of them go back, and are counted."""
+    for _ in range(3):
+        await bury(client, worker)
+    retried = await client.post("/admin/dlq/retry", json={"retry_all": True})
+    assert retried.json() == {"message": "tasks re-queued", "retried_count": 3}
+    assert (await client.get("/admin/queues")).json()["totals"]["queued"] == 3
+
+
+async def test_clear_dead_letters(client: httpx.AsyncClient, worker: FakeWorker) -> None:
+    """The tasks stay readable as failed ones."""
+    task_id = await bury(client, worker)
+    cleared = await client.delete("/admin/dlq")
+    assert cleared.json() == {"message": "DLQ cleared", "cleared_count": 1}
+    assert (await client.get("/admin/dlq")).json() == {"entries": [], "size": 0}
+    assert (await client.get(f"/api/v1/tasks/{task_id}")).json()["state"] == "failed"
+
+
+async def test_health(client: httpx.AsyncClient) -> None:
+    """The two health checks, as load balancers know them."""
+    healthy = await client.get("/admin/health")
+    assert healthy.json() == {"status": "healthy", "redis": "connected"}
+    assert (await client.get("/health")).json() == {"status": "alive"}
+
+
+async def test_without_a_broker(settings: Settings, serving: Serving) -> None:
+    """The process lives, says that it cannot work, and names no address to clients."""
+    away = RedisSettings(url="redis://user:secret@127.0.0.1:1/0", max_retries=0)
+    async with serving(settings.model_copy(update={"redis": away})) as client:
+        assert (await client.get("/health")).status_code == 200
+        sick = await client.get("/admin/health")
+        refused = await client.post("/api/v1/tasks", json={"type": "echo"})
+        workers = await client.get("/admin/workers")
+    assert sick.json() == {
+        "status": "unhealthy",
+        "redis": "disconnected",
+        "error": "the broker cannot be reached",
+    }
+    assert [each.status_code for each in (sick, refused, workers)] == [503, 503, 503]
+    assert "127.0.0.1" not in sick.text + refused.text + workers.text
+
+
+async def test_unreachable_broker_is_said_once_without_its_password(
+    settings: Settings, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One log line tells the operator, however often the server tries again."""
+    monkeypatch.setattr("taskqueue_server.app._RETRY_SECONDS", 0.001)
+    away = RedisSettings(url="redis://user:secret@127.0.0.1:1/0", max_retries=0)
+    with capture_logs() as lines:
+        async with serving(settings.model_copy(update={"redis": away})) as client:
+            for _ in range(20):
+                await client.get("/admin/health")
+    assert [line["redis"] for line in lines] == ["redis://***@127.0.0.1:1/0"]
+    assert "secret" not in str(lines)
+
+
+async def test_broker_is_left_as_it_should_be(client: httpx.AsyncClient, broker: Broker) -> None:
+    """A namespace that only the server has used passes the audit."""
+    await submit(client)
+    await submit(client, scheduled_at="2024-01-15T12:00:00Z", queue="other")
+    assert await broker.inspection.audit() == []

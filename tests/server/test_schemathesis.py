@@ -1,0 +1,116 @@
+"""The running server against what the contract allows and forbids: the same requests every run.
+
+``/ws`` is left out, as its success is no answer to a request; ``test_websocket.py`` has it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from schemathesis.config import SchemathesisConfig
+
+from taskqueue_core.processes import bind_listener
+from taskqueue_core.settings import AuthSettings, QueueSettings, RedisSettings, Settings
+from taskqueue_server.app import create_app
+from taskqueue_server.serving import Server
+from taskqueue_server.spec import find_contract
+
+_KEY = "a-key"
+_HEADERS = {"X-API-Key": _KEY, "Authorization": f"Bearer {_KEY}"}
+
+# That a time is at most a year ahead is a rule of the clock, which no schema can say.
+schemathesis.openapi.format(
+    "date-time",
+    st.datetimes(max_value=datetime(2026, 1, 1)).map(lambda moment: moment.isoformat() + "Z"),  # noqa: DTZ001 -- hypothesis takes naive bounds
+)
+
+
+def load(*, has_auth: bool) -> Any:
+    """Return the contract for one of the two servers, with the rules that hold for it."""
+    config = SchemathesisConfig.from_dict(
+        {
+            "generation": {"deterministic": True, "database": "none"},
+            "checks": {"ignored_auth": {"enabled": has_auth}},
+            "headers": _HEADERS if has_auth else {},
+            "operations": [
+                {
+                    # A cancelled task can still be read.
+                    "include-operation-id": "get_task",
+                    "checks": {"use_after_free": {"enabled": False}},
+                }
+            ],
+        }
+    )
+    return schemathesis.openapi.from_path(find_contract(), config=config).exclude(path="/ws")
+
+
+OPEN, GUARDED = load(has_auth=False), load(has_auth=True)
+
+
+def quick(max_examples: int) -> settings:
+    """Return how much is tried, and that it is the same in every run."""
+    return settings(
+        max_examples=max_examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@pytest.fixture(scope="module")
+def urls(redis_url: str) -> Iterator[dict[bool, str]]:
+    """Yield the addresses of two servers: without and with authentication."""
+    servers = []
+    found = {}
+    for has_auth in (False, True):
+        auth = AuthSettings(enabled=has_auth, api_keys=(_KEY,))
+        queue = QueueSettings(namespace=f"schemathesis-{has_auth}".lower(), max_queues=10**6)
+        chosen = Settings(redis=RedisSettings(url=redis_url), queue=queue, auth=auth)
+        listener = bind_listener("127.0.0.1", 0)
+        server = Server(create_app(chosen), chosen)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        servers.append((server, thread, listener))
+        found[has_auth] = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    yield found
+    import httpx
+    for a,u in found.items():
+        t=httpx.get(u+'/metrics',headers=_HEADERS).text
+        print('SERVER',a); print('\n'.join(l for l in t.splitlines() if l.startswith('taskqueue_http_requests_total') ))
+    for server, thread, listener in servers:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@OPEN.parametrize()
+@quick(15)
+def test_open_server(case: schemathesis.Case, urls: dict[bool, str]) -> None:
+    """Valid requests are served, invalid ones refused, and every answer is as documented."""
+    case.call_and_validate(base_url=urls[False])
+
+
+@GUARDED.parametrize()
+@quick(3)
+def test_guarded_server(case: schemathesis.Case, urls: dict[bool, str]) -> None:
+    """The same with keys, which nothing can be done without."""
+    case.call_and_validate(base_url=urls[True])
+
+
+def test_sequences(urls: dict[bool, str]) -> None:
+    """Tasks are created, then read and cancelled, along the links of the contract."""
+
+    class Machine(OPEN.as_state_machine()):  # type: ignore[misc]  # made at run time
+        def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
+            return {"base_url": urls[False]}
+
+    Machine.run(settings=settings(quick(15), stateful_step_count=6))

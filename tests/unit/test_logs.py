@@ -1,0 +1,196 @@
+"""Log lines that machines and people can trust, and the brake on repeated ones."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import structlog
+
+from taskqueue_core.logs import Throttle, configure_logging
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()  # so that the ones of the test runner are not closed
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure_logging("info")
+    return stream
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    configure_logging("info")
+    return terminal
+
+
+def only_line(stream: io.StringIO) -> dict[str, Any]:
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 1
+    line: dict[str, Any] = json.loads(lines[0])
+    return line
+
+
+def test_a_line_is_one_json_object_with_time_level_and_values(stream: io.StringIO) -> None:
+    structlog.get_logger("taskqueue.worker").info("task %s", "done", task_id="t-1", attempts=2)
+    line = only_line(stream)
+    moment = datetime.fromisoformat(line.pop("timestamp"))
+    assert moment.utcoffset() == timedelta(0)
+    assert line == {
+        "event": "task done",
+        "level": "info",
+        "logger": "taskqueue.worker",
+        "task_id": "t-1",
+        "attempts": 2,
+    }
+
+
+def test_bound_context_is_in_every_line(stream: io.StringIO) -> None:
+    with structlog.contextvars.bound_contextvars(task_id="t-1"):
+        logging.getLogger("some.library").warning("slow")
+    line = only_line(stream)
+    assert (line["task_id"], line["level"], line["event"]) == ("t-1", "warning", "slow")
+
+
+def test_lines_below_the_level_are_dropped(stream: io.StringIO) -> None:
+    structlog.get_logger("a").debug("no")
+    logging.getLogger("b").debug("no")
+    assert stream.getvalue() == ""
+
+
+def test_the_level_can_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure_logging("info")
+    configure_logging("ERROR")
+    structlog.get_logger("a").warning("no")
+    structlog.get_logger("a").error("yes")
+    assert only_line(stream)["event"] == "yes"
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown log level 'loud'"):
+        configure_logging("loud")
+
+
+def test_control_characters_cannot_fake_a_line(stream: io.StringIO) -> None:
+    text = 'a\n{"event": "fake"}\x1b[31m\x00\u2028\ud800'
+    structlog.get_logger("a").info("odd", value=text)
+    assert stream.getvalue().isascii()
+    assert only_line(stream)["value"] == text
+
+
+def fail(message: str) -> None:
+    raise LookupError(message)
+
+
+def circular() -> list[object]:
+    items: list[object] = []
+    items.append(items)
+    return items
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (2**70, 2**70),
+        ({1}, "{1}"),
+        (b"\xff", "b'\\xff'"),
+        ({"a": 1}, {"a": 1}),
+        (float("nan"), "nan"),
+        ({(1, 2): 3}, "{(1, 2): 3}"),
+        (circular(), "[[...]]"),
+    ],
+)
+def test_any_value_can_be_logged(stream: io.StringIO, value: object, shown: object) -> None:
+    structlog.get_logger("a").info("odd", value=value)
+    line = only_line(stream)
+    assert line["value"] == shown
+    assert line["event"] == "odd"
+
+
+def test_an_exception_is_part_of_its_line(stream: io.StringIO) -> None:
+    try:
+        fail("gone")
+    except LookupError:
+        structlog.get_logger("a").exception("failed")
+    line = only_line(stream)
+    assert line["event"] == "failed"
+    assert line["exception"].endswith("LookupError: gone")
+
+
+def test_a_terminal_gets_columns_without_control_characters(terminal: Terminal) -> None:
+    structlog.get_logger("a").info("odd\x1b]0;title\x07\nfake", value="x\ry")
+    text = terminal.getvalue()
+    assert "odd\\x1b]0;title\\x07\\nfake" in text
+    assert text.count("\n") == 1
+    assert "\r" not in text
+    assert "\x07" not in text
+
+
+def test_a_terminal_shows_exceptions_without_local_variables(terminal: Terminal) -> None:
+    def fail_beside_a_secret() -> None:
+        password = "hush" * 2
+        fail(f"{len(password)}\x07")
+
+    try:
+        fail_beside_a_secret()
+    except LookupError:
+        structlog.get_logger("a").exception("failed")
+    text = terminal.getvalue()
+    assert "LookupError: 8\\x07" in text
+    assert "hushhush" not in text
+    assert "\nLookupError: " in text
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_key_gets_so_many_lines_a_minute() -> None:
+    clock = Clock()
+    throttle = Throttle(2, clock)
+    assert [throttle.allow("a") for _ in range(4)] == [True, True, False, False]
+    assert throttle.allow("b")
+    clock.now = 59.9
+    assert not throttle.allow("a")
+    clock.now = 60.0
+    assert [throttle.allow("a") for _ in range(3)] == [True, True, False]
+
+
+def test_keys_are_forgotten_oldest_first() -> None:
+    throttle = Throttle(1, Clock(), max_keys=2)
+    assert throttle.allow("a")
+    assert throttle.allow("b")
+    assert not throttle.allow("a")
+    assert throttle.allow("c")  # pushes out b, which was asked about longest ago
+    assert not throttle.allow("a")
+    assert throttle.allow("b")
