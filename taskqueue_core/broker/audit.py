@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -31,7 +32,7 @@ async def audit(redis: Redis, partitions: Sequence[Keys]) -> list[str]:
 
 class _Audit:
     def __init__(self, redis: Redis, keys: Keys) -> None:
-        self._redis = redis
+        self._redis: Any = redis  # typed as bytes | str by redis-py; ours are bytes
         self._keys = keys
         self._places: dict[str, list[tuple[Place, str]]] = defaultdict(list)
         self._problems: list[str] = []

@@ -11,14 +11,13 @@ import secrets
 from collections.abc import Sequence
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from taskqueue_core.broker.clients import open_redis
+from taskqueue_core.broker.clients import open_redis, translated
 from taskqueue_core.broker.feed import BLOCK_SECONDS, EventFeed
 from taskqueue_core.broker.inspection import Inspection
-from taskqueue_core.broker.scripts import Argument, Limits, Scripts, translate
+from taskqueue_core.broker.scripts import Argument, Limits, Scripts
 from taskqueue_core.broker.sessions import WorkerSession
-from taskqueue_core.settings import Settings
+from taskqueue_core.codec import encode_body
 from taskqueue_core.errors import (
     CapacityError,
     InvalidTaskError,
@@ -27,10 +26,10 @@ from taskqueue_core.errors import (
     StateConflictError,
     TaskQueueError,
 )
-from taskqueue_core.codec import encode_body
 from taskqueue_core.events import STATE_LETTERS
 from taskqueue_core.keys import Keys, id_to_hex, new_task_id, parse_task_id, partition_of
 from taskqueue_core.models import NewTask, Priority, Submitted
+from taskqueue_core.settings import Settings
 from taskqueue_core.states import CANCELLABLE, RETRYABLE, TaskState
 
 #: Version of the data model that ``lua/README.md`` describes.
@@ -63,15 +62,14 @@ class Broker:
                 to evict keys, which would lose tasks without a word.
         """
         count = len(self.partitions)
-        try:
+        with translated():
             for keys in self.partitions:
                 await self.redis.hsetnx(keys.meta, "schema", SCHEMA)
                 await self.redis.hsetnx(keys.meta, "partitions", count)
             first = self.partitions[0].meta
-            schema, made_with = map(int, await self.redis.hmget(first, ["schema", "partitions"]))
+            claim = await self.redis.hmget(first, ["schema", "partitions"])
             memory = await self.redis.info("memory")
-        except RedisError as error:
-            raise translate(error) from error
+        schema, made_with = (int(value or 0) for value in claim)
         namespace = self.settings.queue.namespace
         if schema != SCHEMA:
             raise SchemaError(
@@ -108,10 +106,8 @@ class Broker:
 
     async def ping(self) -> None:
         """Ask Redis for an answer; raises BrokerUnavailableError without one."""
-        try:
+        with translated():
             await self.redis.ping()
-        except RedisError as error:
-            raise translate(error) from error
 
     async def submit(self, task: NewTask) -> Submitted:
         """Store a new task; submitting the same id again gives the same answer.

@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import structlog
 from redis.asyncio import Redis
@@ -36,7 +37,7 @@ class EventFeed:
     """
 
     def __init__(self, redis: Redis, partitions: Sequence[Keys]) -> None:
-        self._redis = redis
+        self._redis: Any = redis  # typed as bytes | str by redis-py; ours are bytes
         self._streams = {keys.events.encode(): keys for keys in partitions}
         self._positions: dict[bytes, int] = {}
         self._log = structlog.get_logger("taskqueue.feed")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from taskqueue_core.broker.audit import audit
-from taskqueue_core.broker.scripts import Scripts, translate
+from taskqueue_core.broker.clients import translated
+from taskqueue_core.broker.scripts import Scripts
 from taskqueue_core.codec import split_body
 from taskqueue_core.errors import NotFoundError
 from taskqueue_core.events import STATE_LETTERS
@@ -31,7 +32,8 @@ class Inspection:
     """Reads of one Redis namespace."""
 
     def __init__(self, redis: Redis, scripts: Scripts, partitions: Sequence[Keys]) -> None:
-        self._redis = redis
+        # redis-py types answers as bytes | str, since a client may decode them; ours never do.
+        self._redis: Any = redis
         self._scripts = scripts
         self._partitions = partitions
 
@@ -53,10 +55,8 @@ class Inspection:
 
     async def queues(self, keys: Keys) -> list[str]:
         """Return the names of a partition's queues."""
-        try:
+        with translated():
             names: list[bytes] = await self._redis.zrange(keys.queues, 0, -1)
-        except RedisError as error:
-            raise translate(error) from error
         return sorted(name.decode() for name in names)
 
     async def queue_stats(self) -> QueueStats:
@@ -75,14 +75,12 @@ class Inspection:
     async def workers(self) -> list[WorkerState]:
         """Return the live workers, by id."""
         keys = self._partitions[0]
-        try:
+        with translated():
             names: list[bytes] = await self._redis.zrange(keys.workers, 0, -1)
             pipe = self._redis.pipeline(transaction=False)
             for name in sorted(names):
                 pipe.hgetall(keys.worker(name.decode()))
             rows = await pipe.execute() if names else []
-        except RedisError as error:
-            raise translate(error) from error
         pairs = zip(sorted(names), rows, strict=True)
         return [_worker(name.decode(), row) for name, row in pairs if row]
 
@@ -90,10 +88,8 @@ class Inspection:
         """Return one live worker; raises NotFoundError."""
         if not is_name(worker_id):
             raise NotFoundError("worker", worker_id)
-        try:
+        with translated():
             row = await self._redis.hgetall(self._partitions[0].worker(worker_id))
-        except RedisError as error:
-            raise translate(error) from error
         if not row:
             raise NotFoundError("worker", worker_id)
         return _worker(worker_id, row)
@@ -102,15 +98,13 @@ class Inspection:
         """Return the latest dead letters of all partitions, newest first."""
         letters: list[DeadLetter] = []
         for keys in self._partitions:
-            try:
+            with translated():
                 members = await self._redis.zrange(
                     keys.dead_letters, 0, limit - 1, desc=True, withscores=True
                 )
-            except RedisError as error:
-                raise translate(error) from error
             died_at = {id_from_hex(name.decode()): int(score) for name, score in members}
-            for task in await self.read(keys, [name.decode() for name, _ in members]):
-                letters.append(DeadLetter(task=task, added_at_ms=died_at[task.id]))
+            tasks = await self.read(keys, [name.decode() for name, _ in members])
+            letters += (DeadLetter(task=task, added_at_ms=died_at[task.id]) for task in tasks)
         letters.sort(key=lambda letter: letter.added_at_ms, reverse=True)
         return letters[:limit]
 
@@ -118,20 +112,16 @@ class Inspection:
         """Return the fleet's counters; ``taskqueue_core.metrics`` names the fields."""
         sums: dict[str, int] = {}
         for keys in self._partitions:
-            try:
+            with translated():
                 row: dict[bytes, bytes] = await self._redis.hgetall(keys.stats)
-            except RedisError as error:
-                raise translate(error) from error
             for name, value in row.items():
                 sums[name.decode()] = sums.get(name.decode(), 0) + int(value)
         return sums
 
     async def audit(self) -> list[str]:
         """Return what is not in its place, a sentence each; see ``audit``."""
-        try:
+        with translated():
             return await audit(self._redis, self._partitions)
-        except RedisError as error:
-            raise translate(error) from error
 
 
 def task_from_row(digits: str, row: Sequence[object]) -> Task:

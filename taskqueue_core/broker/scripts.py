@@ -17,8 +17,9 @@ from typing import Any, Final
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
+from taskqueue_core.broker.clients import translate
+from taskqueue_core.errors import BrokerError
 from taskqueue_core.settings import Settings
-from taskqueue_core.errors import BrokerError, BrokerFullError, BrokerUnavailableError
 
 _MS_PER_DAY: Final = 86_400_000
 _FLAGS: Final = {
@@ -111,7 +112,7 @@ class Scripts:
     """All scripts of one configuration, ready to be called."""
 
     def __init__(self, redis: Redis, limits: Limits, *, clock: str | None = None) -> None:
-        self._redis = redis
+        self._redis: Any = redis  # its execute_command is untyped
         self._texts = {name: assemble(name, limits, clock=clock).encode() for name in PARTS}
         self._hashes = {
             name: hashlib.sha1(text, usedforsecurity=False).hexdigest()
@@ -135,15 +136,3 @@ class Scripts:
                 return await self._redis.execute_command("EVAL", self._texts[name], *command[2:])
         except redis_errors.RedisError as error:
             raise translate(error) from error
-
-
-def translate(error: redis_errors.RedisError | OSError) -> BrokerError:
-    """Return redis-py's error as one of ours: who asked can only wait, drain, or report."""
-    text = str(error)
-    if isinstance(error, redis_errors.OutOfMemoryError) or text.startswith(("OOM", "MISCONF")):
-        return BrokerFullError(f"Redis refuses writes: {text}")
-    if isinstance(error, (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError)):
-        return BrokerUnavailableError(f"Redis cannot be reached: {text}")
-    if text.startswith(("LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN")):
-        return BrokerUnavailableError(f"Redis is not ready: {text}")
-    return BrokerError(f"Redis answered: {text}")

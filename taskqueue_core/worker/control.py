@@ -7,13 +7,12 @@ its queues empty; a token that arrives when no slot is free is put back for some
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from taskqueue_core.broker import WorkerSession
-from taskqueue_core.broker.scripts import translate
+from taskqueue_core.broker.clients import translated
 from taskqueue_core.keys import ANY_QUEUE
 from taskqueue_core.worker.fetcher import Fetcher
 
@@ -61,8 +60,6 @@ class Bell:
 
 
 async def _pop(redis: Redis, keys: list[str]) -> tuple[bytes, bytes] | None:
-    try:
-        found: tuple[bytes, bytes] | None = await redis.blpop(keys, timeout=BLOCK_SECONDS)
-    except RedisError as error:
-        raise translate(error) from error
-    return found
+    with translated():
+        found: Any = await redis.blpop(keys, timeout=BLOCK_SECONDS)
+    return (found[0], found[1]) if found else None

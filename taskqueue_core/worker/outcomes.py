@@ -57,7 +57,7 @@ def success(delivery: Delivery, value: object, duration_ms: int, *, limit: int) 
     )
 
 
-def failure(  # noqa: PLR0913 (each argument is one fact of the attempt)
+def failure(
     delivery: Delivery,
     error: BaseException,
     duration_ms: int,

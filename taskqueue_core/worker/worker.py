@@ -50,6 +50,7 @@ class Worker:
         self._log = structlog.get_logger("taskqueue.worker").bind(worker_id=worker_id)
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._has_beat = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loops: list[asyncio.Task[None]] = []
         self._assemble(open_broker(settings))
@@ -148,6 +149,8 @@ class Worker:
         for name, run_once in self._steps().items():
             coroutine = run_loop(run_once, self._backoff(name), self._stopping)
             self._loops.append(asyncio.create_task(coroutine, name=name))
+        # The first heartbeat names the types, under which everything after it is counted.
+        await self._until_done(self._first_beat)
         self._fetcher.open()
         self._log.info(
             "worker started",
@@ -219,6 +222,14 @@ class Worker:
             except BrokerUnavailableError as error:
                 await backoff.failed(error)
 
+    async def _first_beat(self) -> bool:
+        try:
+            async with asyncio.timeout(0.5):
+                await self._has_beat.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def _prepare(self) -> bool:
         await self._broker.prepare()
         return True
@@ -275,6 +286,7 @@ class Worker:
         if not beat.is_known:
             self._registration.lost()
             return
+        self._has_beat.set()
         self._recovery.beat_answered()
         self._set_paused(is_paused=beat.is_paused)
 

@@ -41,7 +41,7 @@ if known[3] ~= request then
 end
 at = at + 2 * n_counters
 
-local codes, claims = {}, {}
+local codes, claims, named = {}, {}, {}
 for i = 1, n_leases do
   local t = redis.call('HMGET', task_key(ARGV[at]), 's', 'f', 'm', 'q', 'p')
   local is_held = t[1] == 'r' and t[2] == ARGV[at + 1] .. ':' .. instance
@@ -51,6 +51,7 @@ for i = 1, n_leases do
     local claim = claims[stream] or { 'XCLAIM', stream, GROUP, worker, 0 }
     claims[stream] = claim
     claim[#claim + 1] = t[3]
+    named[ARGV[at]] = true
   end
   at = at + 2
 end
@@ -66,6 +67,7 @@ local function give_back(stream, entry_id)
   local entry = redis.call('XRANGE', stream, entry_id, entry_id)[1]
   local id = entry and entry[2][2]
   local t = id and redis.call('HMGET', task_key(id), 's', 'y', 'm', 'f', 'a', 'c') or {}
+  if named[id] then return end
   if t[3] ~= entry_id or (t[1] ~= 'r' and t[1] ~= 'p') then
     leave(stream, entry_id)
   elseif t[1] == 'r' and string.match(t[4], ':(.*)$') == instance then
