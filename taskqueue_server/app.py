@@ -19,6 +19,7 @@ from taskqueue_core.settings import Settings
 from taskqueue_server.auth import Keyring
 from taskqueue_server.catalog import HandlerCatalog
 from taskqueue_server.contract import BodyLimits, build_contract, check_table
+from taskqueue_server.exposure import check_auth_settings
 from taskqueue_server.guards import Guards
 from taskqueue_server.hub import Hub
 from taskqueue_server.messages import Receive, Scope, Send
@@ -133,8 +134,11 @@ def create_app(
     ``hub_options`` are those of ``Hub``. The broker is closed with the application.
 
     Raises:
-        SettingsError: no Redis is named; the command line finds or starts one and names it.
+        SettingsError: no Redis is named (the command line finds or starts one and names it), or
+            authentication is on without keys.
     """
+    # Which address is listened on is the business of whoever runs the application.
+    check_auth_settings(settings, is_open_on_purpose=True)
     if broker is None:
         if not configured_url(settings):
             raise SettingsError("redis.url is not set: start through taskqueue-server, or set it")

@@ -3,59 +3,28 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qs
 
-from taskqueue_core.errors import SettingsError
 from taskqueue_core.settings import Settings
 from taskqueue_server.framework import NO_VALUE, AbstractSecurityHandler, OAuthProblem
 from taskqueue_server.messages import Scope, find_header
-from taskqueue_server.problems import ProblemError
-
-
-def check_auth_settings(settings: Settings, *, is_open_on_purpose: bool = False) -> None:
-    """Refuse settings under which the service would be open, or closed, by mistake.
-
-    Raises:
-        SettingsError: the message holds the fix.
-    """
-    auth, host = settings.auth, settings.server.host
-    if auth.jwt_secret:
-        raise SettingsError(
-            "auth.jwtsecret is set, but this release knows no JWT: unset it and list API keys in "
-            "auth.apikeys"
-        )
-    if auth.enabled and not auth.api_keys:
-        raise SettingsError("auth.enabled is on without any key: list at least one in auth.apikeys")
-    if not auth.enabled and not is_open_on_purpose and not _is_loopback(host):
-        raise SettingsError(
-            f"server.host is {host}, which others can reach, and auth.enabled is off: turn it on "
-            "and list auth.apikeys, or pass --insecure-no-auth"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+from taskqueue_server.problems import unauthorized
 
 
 class Keyring:
-    """The accepted API keys. Without any, everybody is let in."""
+    """The accepted API keys, and whether one is asked for at all."""
 
-    def __init__(self, keys: Iterable[str]) -> None:
+    def __init__(self, keys: Iterable[str], *, is_enforced: bool = True) -> None:
+        self._is_enforced = is_enforced
         self._digests = [sha256(key.encode()).digest() for key in keys]
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Keyring:
         """Return the keys that the settings demand."""
-        return cls(settings.auth.api_keys if settings.auth.enabled else ())
+        return cls(settings.auth.api_keys, is_enforced=settings.auth.enabled)
 
     def accepts(self, key: bytes) -> bool:
         """Tell whether ``key`` is one of the keys, in a time that does not depend on it."""
@@ -70,7 +39,7 @@ class Keyring:
 
         Browsers cannot set its headers, so the key may be the query parameter ``token``.
         """
-        if not self._digests:
+        if not self._is_enforced:
             return
         query = parse_qs(scope["query_string"].decode("latin-1"))
         shown = [
@@ -79,12 +48,7 @@ class Keyring:
             *(value.encode() for value in query.get("token", [])),
         ]
         if not any(self.accepts(key) for key in shown if key is not None):
-            raise ProblemError(
-                401,
-                "unauthorized",
-                "the API key is missing or unknown; send it as ?token=, X-API-Key or bearer token",
-                headers=((b"www-authenticate", b"Bearer"),),
-            )
+            raise unauthorized("?token=, as X-API-Key or as a bearer token")
 
 
 def bearer_token(scope: Scope) -> bytes | None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
 import structlog
 import typer
 
-from taskqueue_core.broker import located
-from taskqueue_core.broker.embedded import EmbeddedBroker
 from taskqueue_core.config import LoadedSettings, child_environ, load_settings, redact_url
 from taskqueue_core.errors import SettingsError, TaskQueueError
 from taskqueue_core.logs import configure_logging
@@ -23,6 +22,7 @@ from taskqueue_core.processes import (
     bind_listener,
 )
 from taskqueue_core.settings import Settings
+from taskqueue_server.exposure import check_auth_settings
 
 #: Beyond the worker's own time to finish: what closing everything may take.
 _MARGIN_SECONDS: Final = 5.0
@@ -85,8 +85,8 @@ def serve(  # noqa: PLR0913 -- one parameter per flag
 
 
 def _run(loaded: LoadedSettings, *, has_worker: bool, is_open_on_purpose: bool) -> int:
-    # Imported here so that --help and refused settings do not pay for the web framework.
-    from taskqueue_server.auth import check_auth_settings
+    # Imported here: --help and refused settings need no Redis client.
+    from taskqueue_core.broker import located
 
     settings = loaded.settings
     configure_logging(settings.log_level)
@@ -98,7 +98,8 @@ def _run(loaded: LoadedSettings, *, has_worker: bool, is_open_on_purpose: bool) 
         located(settings) as (found, embedded),
     ):
         _announce(found, listener)
-        return _supervise(found, listener, embedded, has_worker=has_worker)
+        revive = embedded.revive if embedded else lambda: None
+        return _supervise(found, listener, revive, has_worker=has_worker)
 
 
 def _announce(settings: Settings, listener: socket.socket) -> None:
@@ -110,7 +111,7 @@ def _announce(settings: Settings, listener: socket.socket) -> None:
 def _supervise(
     settings: Settings,
     listener: socket.socket,
-    embedded: EmbeddedBroker | None,
+    housekeeping: Callable[[], object],
     *,
     has_worker: bool,
 ) -> int:
@@ -131,7 +132,7 @@ def _supervise(
     return Supervisor(
         children,
         grace_seconds=settings.worker.shutdown_timeout_seconds + _MARGIN_SECONDS,
-        housekeeping=embedded.revive if embedded else lambda: None,
+        housekeeping=housekeeping,
     ).run()
 
 

@@ -61,7 +61,6 @@ _TABLE: Final[tuple[tuple[type[TaskQueueError], int, str, str, Headers], ...]] =
     ),
     (BrokerError, 503, "broker-error", "the broker refuses this service", _RETRY_LATER),
 )
-_KINDS: Final = {401: "unauthorized", 403: "forbidden", 404: "not-found", 405: "method-not-allowed"}
 
 
 def to_problem(error: Exception) -> ProblemError | None:
@@ -79,9 +78,15 @@ def to_problem(error: Exception) -> ProblemError | None:
 
 def _from_connexion(error: ProblemException) -> ProblemError:
     status = int(error.status)
-    headers: Headers = ((b"www-authenticate", b"Bearer"),) if status == 401 else ()
-    kind = _KINDS.get(status, "invalid-request")
-    return ProblemError(status, kind, str(error.detail or error.title), headers=headers)
+    if status == 401:
+        return unauthorized("X-API-Key or as a bearer token")
+    return ProblemError(status, "invalid-request", str(error.detail or error.title))
+
+
+def unauthorized(places: str) -> ProblemError:
+    """Return the error of a request without a known key; ``places`` is where it may be."""
+    message = f"the API key is missing or unknown; send it as {places}"
+    return ProblemError(401, "unauthorized", message, headers=((b"www-authenticate", b"Bearer"),))
 
 
 def internal_error() -> ProblemError:

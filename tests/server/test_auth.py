@@ -13,7 +13,8 @@ from taskqueue_core.broker import open_broker
 from taskqueue_core.errors import SettingsError
 from taskqueue_core.settings import AuthSettings, ServerSettings, Settings
 from taskqueue_server.app import create_app
-from taskqueue_server.auth import Keyring, check_auth_settings
+from taskqueue_server.auth import Keyring
+from taskqueue_server.exposure import check_auth_settings
 from taskqueue_server.messages import Message, Scope
 from taskqueue_server.problems import ProblemError
 
@@ -105,7 +106,7 @@ def _handshake(query: bytes = b"", **headers: bytes) -> Scope:
 def test_handshakes_that_are_let_in(scope: Scope) -> None:
     """A WebSocket shows its key where it can."""
     Keyring(_KEYS).check_handshake(scope)
-    Keyring(()).check_handshake(_handshake())
+    Keyring((), is_enforced=False).check_handshake(_handshake())
 
 
 @pytest.mark.parametrize(
@@ -146,9 +147,13 @@ async def test_websockets_ask_for_a_key(settings: Settings) -> None:
     assert [message.get("status") for message in sent[1:]] == [401, None]
 
 
-def test_nobody_is_known_to_an_empty_keyring() -> None:
-    """Without keys no key is accepted."""
+def test_nobody_is_known_to_an_empty_keyring(settings: Settings) -> None:
+    """Without keys no key is accepted, and no application starts that asks for one."""
     assert not Keyring(()).accepts(b"")
+    with pytest.raises(ProblemError):
+        Keyring(()).check_handshake(_handshake(b"token="))
+    with pytest.raises(SettingsError, match=r"auth\.apikeys"):
+        create_app(settings.model_copy(update={"auth": AuthSettings(enabled=True)}))
     assert Keyring(("a",)).accepts(b"a")
 
 

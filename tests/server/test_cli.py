@@ -19,14 +19,14 @@ from typer.testing import CliRunner
 
 import taskqueue_server
 from taskqueue_core.broker.embedded import EmbeddedBroker
-from taskqueue_core.processes import ChildSpec
+from taskqueue_core.processes import ChildSpec, bind_listener
 from taskqueue_server import cli
 
 _ROOT = Path(taskqueue_server.__file__).parents[1]
-_FLAGS = (
-    "--config --redis-url --data-dir --log-level --dev --host --port --workers "
-    "--insecure-no-auth --help"
-).split()
+_FLAGS = {
+    *("--config", "--redis-url", "--data-dir", "--log-level", "--host", "--port", "--workers"),
+    *("--dev", "--insecure-no-auth", "--help"),
+}
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -39,7 +39,7 @@ def test_help_names_every_flag() -> None:
     """Each flag is there, with a sentence."""
     code, text = run("--help")
     rows = {line.split()[1]: line for line in text.splitlines() if " --" in line}
-    assert (code, sorted(rows)) == (0, sorted(_FLAGS))
+    assert (code, set(rows)) == (0, _FLAGS)
     assert all(row.rstrip(" │").endswith((".", ")")) for row in rows.values())
 
 
@@ -63,8 +63,6 @@ def test_refused_settings(arguments: list[str], message: str) -> None:
 
 def test_port_in_use(free_settings: list[str]) -> None:
     """A second server on the port is refused before it starts anything."""
-    from taskqueue_core.processes import bind_listener
-
     with bind_listener("127.0.0.1", 0) as taken:
         code, text = run(*free_settings, "--port", str(taken.getsockname()[1]))
     assert (code, "cannot listen" in text) == (2, True)
@@ -161,7 +159,5 @@ def test_nothing_serves_after_the_parent_was_killed(tmp_path: Path) -> None:
     with server("--data-dir", str(tmp_path)) as (process, client):
         assert client.get("/health").status_code == 200
         process.kill()
-        deadline = time.monotonic() + 20
         with pytest.raises(httpx.TransportError):
-            while time.monotonic() < deadline:
-                client.get("/health")
+            wait_for_status(client, "/health", 503)
