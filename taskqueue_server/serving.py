@@ -58,7 +58,7 @@ def make_config(app: Application, settings: Settings) -> uvicorn.Config:
 
 def main(descriptor: int) -> None:
     """Serve on the listening socket ``descriptor`` until SIGTERM, or the end of the parent."""
-    watch_parent(grace_seconds=SHUTDOWN_SECONDS * 2)
+    watch_parent()
     settings = load_settings(environ=os.environ, search=()).settings
     configure_logging(settings.log_level)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

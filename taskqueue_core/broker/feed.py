@@ -40,6 +40,7 @@ class EventFeed:
         self._redis: Any = redis  # typed as bytes | str by redis-py; ours are bytes
         self._streams = {keys.events.encode(): keys for keys in partitions}
         self._positions: dict[bytes, int] = {}
+        self._epochs: dict[bytes, bytes | None] = {}
         self._log = structlog.get_logger("taskqueue.feed")
         self._throttle = Throttle(3, time.monotonic)
 
@@ -53,7 +54,9 @@ class EventFeed:
         while True:
             try:
                 await self._find_positions(after or {})
-                events = await self._read()
+                # A broker that comes back may have lost its latest events.
+                events = await self._check_numbers() if failures else []
+                events = events or await self._read()
                 failures = 0
             except (RedisError, OSError) as error:
                 failures += 1
@@ -71,10 +74,9 @@ class EventFeed:
     async def _find_positions(self, after: dict[int, int]) -> None:
         for stream, keys in self._streams.items():
             if stream not in self._positions:
+                last, self._epochs[stream] = await self._numbers(keys)
                 start = after.get(keys.partition)
-                if start is None:
-                    start = int(await self._redis.hget(keys.meta, "events") or 0)
-                self._positions[stream] = start
+                self._positions[stream] = last if start is None else start
 
     async def _read(self) -> list[Event]:
         found = await self._redis.xread(
@@ -82,11 +84,13 @@ class EventFeed:
             count=_ENTRIES,
             block=round(BLOCK_SECONDS * 1000),
         )
-        events: list[Event] = []
+        events = await self._check_numbers()
+        if events:
+            return events
         for stream, entries in found:
             for entry_id, fields in entries:
                 events += self._unpack(stream, int(entry_id.partition(b"-")[0]), fields[b"e"])
-        return events if found else await self._check_numbers()
+        return events
 
     def _unpack(self, stream: bytes, last: int, packed: bytes) -> list[Event]:
         partition = self._streams[stream].partition
@@ -102,15 +106,20 @@ class EventFeed:
         self._positions[stream] = last
         return events
 
+    async def _numbers(self, keys: Keys) -> tuple[int, bytes | None]:
+        last, epoch = await self._redis.hmget(keys.meta, ["events", "epoch"])
+        return int(last or 0), epoch
+
     async def _check_numbers(self) -> list[Event]:
-        """Notice that numbering began again: an empty Redis answers nothing to an old number."""
+        """Notice that numbering began again: the new numbers may look like the next old ones."""
         gaps = []
         for stream, keys in self._streams.items():
-            last = int(await self._redis.hget(keys.meta, "events") or 0)
-            if last < self._positions[stream]:
+            position, known = self._positions[stream], self._epochs[stream]
+            last, self._epochs[stream] = await self._numbers(keys)
+            if last < position or (position and known not in (None, self._epochs[stream])):
                 seconds, micros = await self._redis.time()
                 now_ms = int(seconds) * 1000 + int(micros) // 1000
-                gaps.append(_gap(0, now_ms, keys.partition, self._positions[stream]))
+                gaps.append(_gap(0, now_ms, keys.partition, position))
                 self._positions[stream] = 0
         return gaps
 

@@ -31,7 +31,8 @@ class Bench:
 
     def __init__(self, broker: Broker, now_ms: int) -> None:
         self.broker = broker
-        self.redis = broker.redis
+        # Its own types say text or bytes; without decoding it is always bytes.
+        self.redis: Any = broker.redis
         self.keys = broker.partitions[0]
         self.now = now_ms
         self.w1 = broker.session("w1", "i1")
@@ -181,7 +182,7 @@ class Bench:
             for row in await self.redis.xpending_range(key, GROUP, "-", "+", 1000)
         }
         return [
-            (fields[b"i"].decode(), entry.decode(), owners.get(entry, ""))
+            (fields.get(b"i", b"").decode(), entry.decode(), owners.get(entry, ""))
             for entry, fields in await self.redis.xrange(key)
         ]
 

@@ -104,5 +104,3 @@ async def test_a_new_instance_gets_no_old_reply(bench: Bench) -> None:
 
 def owner(task: dict[str, str]) -> str:
     return task["f"].partition(":")[2]
-
-

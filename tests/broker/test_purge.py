@@ -45,13 +45,13 @@ async def test_many_and_repeat(bench: Bench) -> None:
 async def test_younger_entries_stay(bench: Bench) -> None:
     """A step goes no further than the time of the first one: a busy queue ends the loop."""
     old = await bench.submit()
-    entry = (await bench.snapshot())["q:default:1"][0][1]
-    until = int(entry.partition("-")[0])
     stream = bench.keys.stream("default", 1)
-    later = f"{until + 5}-0"
     young = await bench.submit()
-    # The second entry is made anew with a time of its own, as both may share a millisecond.
-    await bench.redis.xdel(stream, (await bench.snapshot())["q:default:1"][1][1])
+    [(_, first, _), (_, second, _)] = (await bench.snapshot())["q:default:1"]
+    until = int(first.partition("-")[0])
+    # The second entry is made anew with a later time, as both may share a millisecond.
+    later = f"{int(second.partition('-')[0]) + 5}-0"
+    await bench.redis.xdel(stream, second)
     await bench.redis.xadd(stream, {"i": id_to_hex(young)}, later)
     await bench.redis.hset(bench.keys.task(id_to_hex(young)), "m", later)
     keys = [bench.keys.meta, stream]

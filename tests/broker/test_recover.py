@@ -142,6 +142,17 @@ async def test_steps(bench: Bench) -> None:
         await recover(bench, w2, 101)
 
 
+async def test_behind_many_good_leases(bench: Bench) -> None:
+    """One free slot is enough to find a lapsed lease behind 300 good ones in one call."""
+    await bench.join()
+    await bench.broker.submit_many([bench.new() for _ in range(301)])
+    for _ in range(4):
+        last = (await bench.fetch(100)).deliveries[-1]
+    await lapse(bench, last)
+    [again] = (await recover(bench, await rescuer(bench), 1)).deliveries
+    assert again.digits == last.digits
+
+
 async def test_poison_counts_as_looked_at(bench: Bench) -> None:
     """However many tasks are poison, a call stays within its limit."""
     await bench.join()

@@ -28,7 +28,7 @@ async def test_register(bench: Bench) -> None:
             "handlers": '{"echo":{"max_retries":2}}', "heartbeat": now, "started": now,
         },
         "workers": {"w1": bench.now + LEASE_MS},
-        "meta": {"events": "1"},
+        "meta": {"events": "1", "epoch": now},
         "events": [
             (
                 "worker.joined",

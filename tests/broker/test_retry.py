@@ -91,7 +91,8 @@ async def test_repeat(bench: Bench) -> None:
     """The same call again is answered alike, even when the task runs or is dead again."""
     task_id, _ = await bench.make(TaskState.DEAD_LETTER)
     digits = id_to_hex(task_id)
-    keys, arguments = [bench.keys.meta, bench.keys.task(digits)], [digits, "token-1", 0, ""]
+    keys = [bench.keys.meta, bench.keys.task(digits)]
+    arguments: list[str | bytes | int] = [digits, "token-1", 0, ""]
     assert await bench.broker.scripts.call("retry", keys, arguments) == b""
     [delivery] = (await bench.fetch()).deliveries
     await bench.w1.fail([fail(delivery)])

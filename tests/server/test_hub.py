@@ -112,7 +112,7 @@ class StalledClient:
 
 async def test_slow_reader_hurts_nobody_else(broker: Broker) -> None:
     """The fast client gets everything at once, the slow one an exact count of its loss."""
-    app = create_app(broker.settings, broker=broker, capacity=5)
+    app = create_app(broker.settings, broker=broker, capacity=5, report_seconds=3600)
     slow, fast = StalledClient(app, 2), StalledClient(app, 10**6)
     running = [asyncio.create_task(client.run()) for client in (slow, fast)]
     await asyncio.gather(slow.is_connected.wait(), fast.is_connected.wait())

@@ -33,6 +33,8 @@ local function finish()
   if #events > 0 then
     -- Entry number = number of its last event, so a gap is a subtraction and MINID trims by events.
     local last = redis.call('HINCRBY', META, 'events', #events)
+    -- Numbers that begin (again) are told apart by the time they began.
+    if last == #events then redis.call('HSET', META, 'epoch', now) end
     table.insert(events, 1, now)
     redis.call('XADD', P .. 'ev', 'MINID', '~', math.max(0, last - EVENTS_MAX), last .. '-0',
       'e', cmsgpack.pack(events))

@@ -49,15 +49,10 @@ local function take_over(id, stream, t)
 end
 
 local looked = 0
-for i = 2, #KEYS do
-  local stream = KEYS[i]
-  if looked >= wanted then break end
-  local answer = redis.pcall('XAUTOCLAIM', stream, GROUP, worker, LEASE_MS, cursors[i - 1],
-    'COUNT', wanted - looked)
-  if answer.err then answer = { '0-0', {} } end
-  cursors[i - 1] = answer[1]
-  looked = looked + #answer[2]
-  for _, entry in ipairs(answer[2]) do
+
+local function take_entries(stream, entries)
+  looked = looked + #entries
+  for _, entry in ipairs(entries) do
     local id = entry[2][2]
     local t = read_task(id)
     if t[3] ~= entry[1] or (t[1] ~= 'r' and t[1] ~= 'p') then
@@ -68,6 +63,21 @@ for i = 2, #KEYS do
     else
       take_over(id, stream, t)
     end
+  end
+end
+
+-- One XAUTOCLAIM passes over no more than ten times its COUNT: a few of them, so that a lapsed lease
+-- behind many good ones does not wait for many calls, but not without end.
+for i = 2, #KEYS do
+  local passed = 0
+  while looked < wanted and passed < 500 do
+    local answer = redis.pcall('XAUTOCLAIM', KEYS[i], GROUP, worker, LEASE_MS, cursors[i - 1],
+      'COUNT', wanted - looked)
+    if answer.err then answer = { '0-0', {} } end
+    passed = passed + 10 * (wanted - looked)
+    cursors[i - 1] = answer[1]
+    take_entries(KEYS[i], answer[2])
+    if answer[1] == '0-0' then break end
   end
 end
 write_endings()

@@ -1,0 +1,104 @@
+# One command for everything, with nothing installed but make and Python 3.11 or newer.
+# `make up ARGS="--port 9000"` hands flags on to the command behind a target.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/installed
+ARGS   ?=
+
+# Everything that is installed editable, in one call: the plugins need the core of this checkout.
+PROJECTS := $(wildcard plugins/*/pyproject.toml clients/*/pyproject.toml)
+EDITABLE := -e '.[dev]' $(patsubst %/pyproject.toml,-e ./%,$(PROJECTS))
+# Checked by mypy beside the packages that pyproject.toml names.
+SCRIPTS  := examples benchmarks
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo up run-api run-worker dev-redis test test-coverage lint types format \
+	bench load-test-smoke load-test load-test-stress build clean
+
+help: ## List the targets
+	@echo "taskqueue: make TARGET, with one of"
+	@awk -F ': .*## ' '/^[a-z-]+: .*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Install everything into .venv (other targets do it when it is needed)
+
+$(STAMP): pyproject.toml $(PROJECTS)
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "$(PYTHON) is not installed; Python 3.11 or newer is needed."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1);" \
+			"name another one: make setup PYTHON=python3.12"; exit 1; }
+	@if [ ! -x $(BIN)/python ]; then \
+		echo "Making $(VENV) with $$($(PYTHON) -V)"; \
+		$(PYTHON) -m venv $(VENV) || { \
+			echo "It needs the venv module (Debian, Ubuntu: package python3-venv)."; exit 1; }; \
+	fi
+	@echo "Installing into $(VENV)"
+	@{ [ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet uv; } \
+		&& $(BIN)/uv pip install --quiet --python $(BIN)/python $(EDITABLE) \
+		|| { echo "uv could not do it; installing with pip, which takes a little longer"; \
+			$(BIN)/python -m pip install --quiet $(EDITABLE); }
+	@$(BIN)/python -c 'from taskqueue_core import __version__; print("Ready: taskqueue", __version__)'
+	@touch $@
+
+demo: $(STAMP) ## See tasks run, wait, fail and be replayed, in ten seconds
+	@$(BIN)/python examples/demo.py $(ARGS)
+
+up: $(STAMP) ## Run a whole system: server, worker and broker (Ctrl-C ends it)
+	@$(BIN)/taskqueue-server --dev $(ARGS)
+
+run-api: $(STAMP) ## Run the API server
+	@$(BIN)/taskqueue-server $(ARGS)
+
+run-worker: $(STAMP) ## Run a worker
+	@$(BIN)/taskqueue-worker $(ARGS)
+
+dev-redis: $(STAMP) ## Run the embedded broker on the port the settings name
+	@$(BIN)/taskqueue broker $(ARGS)
+
+test: $(STAMP) ## Run all tests and print their coverage
+	@$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered $(ARGS)
+
+test-coverage: $(STAMP) ## Run all tests and write their coverage to build/coverage/index.html
+	@$(BIN)/pytest -n auto --cov --cov-report=html:build/coverage $(ARGS)
+	@echo "See build/coverage/index.html"
+
+lint: $(STAMP) ## Check style, format and the direction of imports
+	@echo "ruff check" && $(BIN)/ruff check .
+	@echo "ruff format" && $(BIN)/ruff format --check .
+	@echo "import-linter" && $(BIN)/lint-imports
+
+types: $(STAMP) ## Check types
+	@echo "mypy: packages" && $(BIN)/mypy
+	@for folder in $(SCRIPTS); do \
+		echo "mypy: $$folder" && $(BIN)/mypy $$folder/*.py || exit 1; done
+
+format: $(STAMP) ## Mend style and format where a tool can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP) ## Measure speed and memory; fails under 10 000 tasks/s
+	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+load-test-smoke: $(STAMP) ## Load the HTTP side for a few seconds
+	@$(BIN)/python benchmarks/bench.py --only http --seconds 1 --connections 1,8 $(ARGS)
+
+load-test: $(STAMP) ## Load the HTTP side for a minute
+	@$(BIN)/python benchmarks/bench.py --only http --seconds 10 --connections 1,16,64 $(ARGS)
+
+load-test-stress: $(STAMP) ## Load the HTTP side with up to 512 connections
+	@$(BIN)/python benchmarks/bench.py --only http --seconds 15 --connections 64,256,512 $(ARGS)
+
+build: $(STAMP) ## Build wheels and source archives into dist/
+	@for project in . $(patsubst %/pyproject.toml,%,$(PROJECTS)); do \
+		echo "Building $$project"; \
+		$(BIN)/python -m build --no-isolation --outdir dist $$project >/dev/null || exit 1; done
+	@ls dist
+
+clean: ## Remove what was built and cached; .venv and .taskqueue (data) stay
+	@echo "Removing build products and caches"
+	@rm -rf build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

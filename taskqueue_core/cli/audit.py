@@ -1,0 +1,76 @@
+"""``taskqueue audit``: is every task in the one place that its state names?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from taskqueue_core.cli.options import (
+    ConfigOption,
+    DataDirOption,
+    LogLevelOption,
+    RedisUrlOption,
+    read_settings,
+    refusing,
+)
+from taskqueue_core.cli.output import EXIT_FAILED, printable
+
+if TYPE_CHECKING:  # it brings pydantic, which --help can do without
+    from taskqueue_core.settings import Settings
+
+
+def audit(
+    *,
+    config: ConfigOption = None,
+    redis_url: RedisUrlOption = None,
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Check that every task is in its place; change nothing.
+
+    Its place is the one that its state names, and no other. Violations are printed one a line. Tasks that move while the audit reads look like violations:
+    what a second look does not find again is not reported.
+
+    Without a Redis in the settings the embedded broker of --data-dir is audited; if none lives
+    there, one is started for as long as the audit takes.
+
+    \b
+    Exit codes:
+      0  clean
+      1  there are violations
+      2  a setting is refused or the broker cannot be used; nothing was checked
+    """
+    import asyncio
+
+    with refusing():
+        flags = {"redis.url": redis_url, "datadir": data_dir, "loglevel": log_level}
+        settings = read_settings(config, flags).settings
+        violations, summary = asyncio.run(_audit(settings))
+    for violation in violations:
+        typer.echo(printable(violation))
+    if violations:
+        raise typer.Exit(EXIT_FAILED)
+    typer.echo(summary)
+
+
+async def _audit(settings: Settings) -> tuple[list[str], str]:
+    """Return the violations, and a sentence for when there are none."""
+    from taskqueue_core.broker import configured_url, connect
+    from taskqueue_core.config import redact_url
+    from taskqueue_core.logs import configure_logging
+
+    configure_logging(settings.log_level)
+    async with connect(settings) as broker:
+        violations = await broker.inspection.audit()
+        if violations:
+            again = set(await broker.inspection.audit())
+            violations = [violation for violation in violations if violation in again]
+        counts = await broker.inspection.queue_stats()
+        place = (
+            f"{redact_url(configured_url(broker.settings))}, namespace {settings.queue.namespace}"
+        )
+    return violations, (
+        f"clean: {counts.backlog} tasks to do and {counts.dead_letter_count} dead letters are in "
+        f"their places, and so is every task that has ended ({place})"
+    )
