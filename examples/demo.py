@@ -23,6 +23,7 @@ from typing import Any, Final, Self
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
 
 #: Longest wait for anything that should happen, in seconds.
 PATIENCE_SECONDS: Final = 20
@@ -321,7 +322,7 @@ def main() -> int:
     """Run the demo and return its exit code."""
     try:
         asyncio.run(run(Printer()))
-    except DemoError as error:
+    except (DemoError, httpx.HTTPError, WebSocketException) as error:
         print(f"\ndemo: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):

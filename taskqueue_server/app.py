@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +18,7 @@ from taskqueue_core.settings import Settings
 from taskqueue_server.auth import Keyring
 from taskqueue_server.catalog import HandlerCatalog
 from taskqueue_server.contract import BodyLimits, build_contract, check_table
+from taskqueue_server.ending import end_tasks
 from taskqueue_server.exposure import check_auth_settings
 from taskqueue_server.guards import Guards
 from taskqueue_server.hub import Hub
@@ -65,7 +65,6 @@ class Application:
             lifespan=self._lifespan,
         )
         self.hub = Hub(broker, now_ms, **hub_options)
-        metrics.track_connections(self.hub.count)
         event_types = frozenset(contract["components"]["schemas"]["EventType"]["enum"])
         self._events = EventsEndpoint(self.hub, keyring, metrics, event_types, now_ms)
         self._api = api
@@ -91,9 +90,7 @@ class Application:
             yield
         finally:
             await self.hub.close()
-            preparing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await preparing
+            await end_tasks(preparing)
             await self._broker.close()
 
     async def _prepare(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Final, NoReturn
 
 import structlog
@@ -26,6 +27,9 @@ from taskqueue_server.exposure import check_auth_settings
 
 #: Beyond the worker's own time to finish: what closing everything may take.
 _MARGIN_SECONDS: Final = 5.0
+#: Where server processes count their requests together; see ``taskqueue_server.metrics``, which is
+#: not imported here for it would have this process count too.
+_SHARED_METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"
 _log = structlog.get_logger(__name__)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -96,10 +100,17 @@ def _run(loaded: LoadedSettings, *, has_worker: bool, is_open_on_purpose: bool) 
     with (
         bind_listener(settings.server.host, settings.server.port) as listener,
         located(settings) as (found, embedded),
+        TemporaryDirectory(prefix="taskqueue-metrics-") as shared,
     ):
         _announce(found, listener)
-        revive = embedded.revive if embedded else lambda: None
-        return _supervise(found, listener, revive, has_worker=has_worker)
+        children = list(_servers(found, listener, shared))
+        if has_worker:
+            children.append(_worker(found))
+        return Supervisor(
+            children,
+            grace_seconds=settings.worker.shutdown_timeout_seconds + _MARGIN_SECONDS,
+            housekeeping=embedded.revive if embedded else lambda: None,
+        ).run()
 
 
 def _announce(settings: Settings, listener: socket.socket) -> None:
@@ -108,32 +119,23 @@ def _announce(settings: Settings, listener: socket.socket) -> None:
     _log.info("serving", url=f"http://{shown}:{port}", redis=redact_url(settings.redis.url))
 
 
-def _supervise(
-    settings: Settings,
-    listener: socket.socket,
-    housekeeping: Callable[[], object],
-    *,
-    has_worker: bool,
-) -> int:
+def _servers(settings: Settings, listener: socket.socket, shared: str) -> Iterator[ChildSpec]:
     environment = child_environ(settings, os.environ)
+    if settings.server.workers > 1:
+        environment[_SHARED_METRICS] = shared
     descriptor = listener.fileno()
-    children = [
-        ChildSpec(
+    for number in range(1, settings.server.workers + 1):
+        yield ChildSpec(
             name=f"server-{number}",
             argv=[sys.executable, "-m", "taskqueue_server.serving", str(descriptor)],
             env=environment,
             pass_fds=[descriptor],
         )
-        for number in range(1, settings.server.workers + 1)
-    ]
-    if has_worker:
-        argv = [sys.executable, "-m", "taskqueue_core.worker"]
-        children.append(ChildSpec(name="worker", argv=argv, env=environment))
-    return Supervisor(
-        children,
-        grace_seconds=settings.worker.shutdown_timeout_seconds + _MARGIN_SECONDS,
-        housekeeping=housekeeping,
-    ).run()
+
+
+def _worker(settings: Settings) -> ChildSpec:
+    argv = [sys.executable, "-m", "taskqueue_core.worker"]
+    return ChildSpec(name="worker", argv=argv, env=child_environ(settings, os.environ))
 
 
 def _fail(error: TaskQueueError) -> NoReturn:

@@ -22,6 +22,7 @@ from taskqueue_core.broker import Broker, EventFeed
 from taskqueue_core.codec import format_time
 from taskqueue_core.errors import BrokerError
 from taskqueue_core.metrics import FINISHED, SUBMITTED
+from taskqueue_server.ending import end_tasks
 from taskqueue_server.representations import waiting_counts
 
 #: Frames that may wait for one listener, before events are lost to it.
@@ -182,9 +183,7 @@ class Hub:
         ]
 
     async def _stop(self) -> None:
-        for task in self._reading:
-            task.cancel()
-        await asyncio.gather(*self._reading, return_exceptions=True)
+        await end_tasks(*self._reading)
         self._reading = []
         self._positions = {}
 

@@ -1,24 +1,32 @@
-"""Prometheus metrics: the fleet's, from the counters that the transitions keep, and this process's.
+"""Prometheus metrics: the fleet's, from the counters that the transitions keep, and the server's.
 
-Names and labels are those of the system this one replaces, with the prefix ``taskqueue_``.
+Names and labels are those of the system this one replaces, with the prefix ``taskqueue_``. Several
+server processes count in files of one directory, so that each of them shows the sum.
 """
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from taskqueue_core import metrics as fields
 from taskqueue_core.broker import Inspection
 from taskqueue_core.errors import BrokerError
 from taskqueue_core.models import Priority, QueueStats, WorkerState
+
+#: Where the processes of one server count together; the client library reads it when imported.
+SHARED_DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -104,7 +112,7 @@ _HISTOGRAMS: Final = (
 
 
 class ServerMetrics:
-    """The metrics of this process, and the way to print them with the fleet's."""
+    """The metrics of this server, and the way to print them with the fleet's."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -120,7 +128,10 @@ class ServerMetrics:
             buckets=_HTTP_SECONDS,
         )
         self._connections = Gauge(
-            _PREFIX + "websocket_connections", "Open WebSockets.", registry=self._registry
+            _PREFIX + "websocket_connections",
+            "Open WebSockets.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
         )
         self._messages = Counter(
             _PREFIX + "websocket_messages_total",
@@ -139,9 +150,14 @@ class ServerMetrics:
         """Count one frame sent to a client."""
         self._messages.labels(event_type).inc()
 
-    def track_connections(self, count: Callable[[], int]) -> None:
-        """Read the number of open WebSockets from ``count`` whenever metrics are printed."""
-        self._connections.set_function(count)
+    @contextmanager
+    def connection(self) -> Iterator[None]:
+        """Count a WebSocket as open."""
+        self._connections.inc()
+        try:
+            yield
+        finally:
+            self._connections.dec()
 
     async def render(self, inspection: Inspection) -> bytes:
         """Return everything as text; without a broker only what this process knows."""
@@ -156,7 +172,25 @@ class ServerMetrics:
             ]
         except BrokerError:
             families = [_up(is_up=False)]
-        return generate_latest(_Everything(self._registry, families))
+        return generate_latest(_Everything(self._local(), families))
+
+    def _local(self) -> CollectorRegistry:
+        directory = os.environ.get(SHARED_DIRECTORY_VARIABLE)
+        if directory is None:
+            return self._registry
+        _forget_dead(Path(directory))
+        shared = CollectorRegistry()
+        MultiProcessCollector(shared)  # type: ignore[no-untyped-call]  # it has no types
+        return shared
+
+
+def _forget_dead(directory: Path) -> None:
+    """Drop what processes that were killed have left behind as the present."""
+    for path in directory.glob("gauge_live*.db"):
+        try:
+            os.kill(int(path.stem.rpartition("_")[2]), 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
 
 
 class _Everything(CollectorRegistry):

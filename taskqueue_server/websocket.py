@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from taskqueue_server.auth import Keyring
+from taskqueue_server.ending import end_tasks
 from taskqueue_server.hub import Close, Frame, Hub, Subscriber, make_frame
 from taskqueue_server.messages import Receive, Scope, Send, find_header
 from taskqueue_server.metrics import ServerMetrics
@@ -55,6 +56,10 @@ class EventsEndpoint:
         except ProblemError as problem:
             await _deny(scope, send, problem)
             return
+        with self._metrics.connection():
+            await self._serve(receive, send)
+
+    async def _serve(self, receive: Receive, send: Send) -> None:
         subscriber = await self._hub.join()
         pump: asyncio.Task[None] | None = None
         try:
@@ -63,9 +68,7 @@ class EventsEndpoint:
             await self._listen(subscriber, receive)
         finally:
             if pump is not None:
-                pump.cancel()
-                # A send to a client that has just gone may fail in its own way.
-                await asyncio.gather(pump, return_exceptions=True)
+                await end_tasks(pump)  # a send to a client that has gone fails in its own way
             await self._hub.leave(subscriber)
 
     def _check_handshake(self, scope: Scope) -> None:

@@ -74,9 +74,10 @@ class EventFeed:
     async def _find_positions(self, after: dict[int, int]) -> None:
         for stream, keys in self._streams.items():
             if stream not in self._positions:
-                last, self._epochs[stream] = await self._numbers(keys)
+                last, epoch = await self._redis.hmget(keys.meta, ["events", "epoch"])
                 start = after.get(keys.partition)
-                self._positions[stream] = last if start is None else start
+                self._positions[stream] = int(last or 0) if start is None else start
+                self._epochs[stream] = epoch
 
     async def _read(self) -> list[Event]:
         found = await self._redis.xread(
@@ -84,7 +85,7 @@ class EventFeed:
             count=_ENTRIES,
             block=round(BLOCK_SECONDS * 1000),
         )
-        events = await self._check_numbers()
+        events = await self._check_numbers([stream for stream, _ in found])
         if events:
             return events
         for stream, entries in found:
@@ -106,20 +107,24 @@ class EventFeed:
         self._positions[stream] = last
         return events
 
-    async def _numbers(self, keys: Keys) -> tuple[int, bytes | None]:
-        last, epoch = await self._redis.hmget(keys.meta, ["events", "epoch"])
-        return int(last or 0), epoch
+    async def _check_numbers(self, streams: Sequence[bytes] = ()) -> list[Event]:
+        """Notice that numbering began again: the new numbers may look like the next old ones.
 
-    async def _check_numbers(self) -> list[Event]:
-        """Notice that numbering began again: the new numbers may look like the next old ones."""
+        Without ``streams`` all are checked: one that was emptied has nothing to read.
+        """
+        checked = streams or list(self._streams)
+        pipe = self._redis.pipeline(transaction=False)
+        for stream in checked:
+            pipe.hmget(self._streams[stream].meta, ["events", "epoch"])
+        pipe.time()
+        *rows, (seconds, micros) = await pipe.execute()
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
         gaps = []
-        for stream, keys in self._streams.items():
+        for stream, (last, epoch) in zip(checked, rows, strict=True):
             position, known = self._positions[stream], self._epochs[stream]
-            last, self._epochs[stream] = await self._numbers(keys)
-            if last < position or (position and known not in (None, self._epochs[stream])):
-                seconds, micros = await self._redis.time()
-                now_ms = int(seconds) * 1000 + int(micros) // 1000
-                gaps.append(_gap(0, now_ms, keys.partition, position))
+            self._epochs[stream] = epoch
+            if int(last or 0) < position or (position and known not in (None, epoch)):
+                gaps.append(_gap(0, now_ms, self._streams[stream].partition, position))
                 self._positions[stream] = 0
         return gaps
 

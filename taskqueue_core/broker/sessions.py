@@ -161,7 +161,7 @@ class WorkerSession:
         self._cursors = dict(zip(streams, cursors, strict=True))
         return Recovered(self._deliveries(now, tasks), [name.decode() for name in expired])
 
-    async def heartbeat(  # noqa: PLR0913 (one call says all a worker has to say)
+    async def heartbeat(
         self,
         *,
         request: int,

@@ -56,6 +56,10 @@ class Api:
             trust_env=url.host not in _LOOPBACK,
         )
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
     def create(self, body: bytes) -> dict[str, Any]:
         """Submit a task; return it."""
         return self._call("POST", _TASKS, body)

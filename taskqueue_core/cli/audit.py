@@ -29,8 +29,9 @@ def audit(
 ) -> None:
     """Check that every task is in its place; change nothing.
 
-    Its place is the one that its state names, and no other. Violations are printed one a line. Tasks that move while the audit reads look like violations:
-    what a second look does not find again is not reported.
+    Its place is the one that its state names, and no other. Violations are printed one a line.
+    Tasks that move while the audit reads look like violations: what a second look does not find
+    again is not reported.
 
     Without a Redis in the settings the embedded broker of --data-dir is audited; if none lives
     there, one is started for as long as the audit takes.
@@ -67,10 +68,8 @@ async def _audit(settings: Settings) -> tuple[list[str], str]:
             again = set(await broker.inspection.audit())
             violations = [violation for violation in violations if violation in again]
         counts = await broker.inspection.queue_stats()
-        place = (
-            f"{redact_url(configured_url(broker.settings))}, namespace {settings.queue.namespace}"
-        )
+        url = redact_url(configured_url(broker.settings))
     return violations, (
-        f"clean: {counts.backlog} tasks to do and {counts.dead_letter_count} dead letters are in "
-        f"their places, and so is every task that has ended ({place})"
+        f"clean: every task is in its place (unfinished: {counts.backlog}, dead letters: "
+        f"{counts.dead_letter_count}; {url}, namespace {settings.queue.namespace})"
     )

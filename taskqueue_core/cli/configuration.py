@@ -29,8 +29,8 @@ def show_configuration(
 ) -> None:
     """Show every setting, its value and its origin.
 
-    They are what any command started here would use. A flag wins over a variable, a variable over the file, the file over the default. Secrets are
-    hidden.
+    They are what any command started here would use. A flag wins over a variable, a variable over
+    the file, the file over the default. Secrets are hidden.
 
     \b
     Exit codes:

@@ -34,7 +34,7 @@ def parse_metadata(pairs: Sequence[str]) -> dict[str, str] | None:
         key, equals, value = pair.partition("=")
         if not equals or key in metadata:
             problem = "is there twice" if equals else "should be KEY=VALUE"
-            raise typer.BadParameter(f"{pair!r} {problem}", param_hint="--metadata")
+            raise typer.BadParameter(f"{pair!r} {problem}", param_hint="'--metadata'")
         metadata[key] = value
     return metadata or None
 
@@ -44,7 +44,7 @@ def scheduled_at(at: str | None, delay: str | None) -> str | None:
     if delay is None:
         return at
     if at is not None:
-        raise typer.BadParameter("give --at or --in, not both", param_hint="--in")
+        raise typer.BadParameter("give --at or --in, not both", param_hint="'--in'")
     from taskqueue_core.codec import format_time
     from taskqueue_core.settings import parse_duration
 
@@ -52,7 +52,7 @@ def scheduled_at(at: str | None, delay: str | None) -> str | None:
         return format_time(time.time_ns() // 1_000_000 + math.ceil(parse_duration(delay) * 1000))
     except (ValueError, OverflowError) as error:
         problem = str(error) if isinstance(error, ValueError) else "that is too far away"
-        raise typer.BadParameter(problem, param_hint="--in") from error
+        raise typer.BadParameter(problem, param_hint="'--in'") from error
 
 
 def read_payload(source: str | None) -> str:
@@ -69,11 +69,11 @@ def read_payload(source: str | None) -> str:
         value = json.loads(text)
     except OSError as error:
         problem = f"{source[1:]} cannot be read: {error.strerror}"
-        raise typer.BadParameter(problem, param_hint="--payload") from error
+        raise typer.BadParameter(problem, param_hint="'--payload'") from error
     except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"no JSON: {error}", param_hint="--payload") from error
+        raise typer.BadParameter(f"no JSON: {error}", param_hint="'--payload'") from error
     if not isinstance(value, dict):
-        raise typer.BadParameter("should be a JSON object", param_hint="--payload")
+        raise typer.BadParameter("should be a JSON object", param_hint="'--payload'")
     return text
 
 

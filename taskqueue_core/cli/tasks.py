@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -165,7 +165,8 @@ def _api(server: str, api_key: str | None) -> Iterator[Api]:
     from taskqueue_core.cli.api import Api, ApiError
 
     try:
-        yield Api(server, api_key)
+        with closing(Api(server, api_key)) as api:
+            yield api
     except ApiError as error:
         fail(str(error))
 

@@ -39,10 +39,16 @@ class Control:
 
 
 class Bell:
-    """The bells of the queues that a fetcher serves."""
+    """The bells of the queues that a fetcher serves.
 
-    def __init__(self, redis: Redis, session: WorkerSession, fetcher: Fetcher) -> None:
+    A choosy worker serves the queues it was told to, and leaves the bell for new ones to others.
+    """
+
+    def __init__(
+        self, redis: Redis, session: WorkerSession, fetcher: Fetcher, *, is_choosy: bool
+    ) -> None:
         self.queues: list[str] = []
+        self._is_choosy = is_choosy
         self._redis = redis
         self._keys = session.keys
         self._fetcher = fetcher
@@ -50,12 +56,14 @@ class Bell:
     async def run_once(self) -> float:
         """Wait until the queues are empty, then for a bell, then have the fetcher look."""
         await self._fetcher.went_dry.wait()
-        bells = [self._keys.bell(queue) for queue in (*self.queues, ANY_QUEUE)]
-        found = await _pop(self._redis, bells)
-        if found:
-            if not self._fetcher.can_take:
-                await self._redis.lpush(found[0].decode(), found[1])
-            self._fetcher.wake()
+        queues = self.queues if self._is_choosy else [*self.queues, ANY_QUEUE]
+        found = await _pop(self._redis, [self._keys.bell(queue) for queue in queues])
+        if found is None:
+            return 0.0
+        is_for_others = not self._fetcher.can_take
+        self._fetcher.wake()
+        if is_for_others:
+            await _push(self._redis, *found)
         return 0.0
 
 
@@ -63,3 +71,8 @@ async def _pop(redis: Redis, keys: list[str]) -> tuple[bytes, bytes] | None:
     with translated():
         found: Any = await redis.blpop(keys, timeout=BLOCK_SECONDS)
     return (found[0], found[1]) if found else None
+
+
+async def _push(redis: Redis, key: bytes, token: bytes) -> None:
+    with translated():
+        await redis.lpush(key.decode(), token)

@@ -1,8 +1,7 @@
 """Run handlers: on the event loop or in threads, each until its deadline.
 
 Every delivery ends in one outcome, handed to ``report``. A delivery stays in ``running`` (and so
-keeps its lease) until the broker has answered that outcome. Deadlines share one timer: a timer
-object for each task would cost more than most tasks.
+keeps its lease) until the broker has answered that outcome.
 """
 
 from __future__ import annotations
@@ -15,58 +14,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-import msgspec
 import structlog
 
-from taskqueue_core.codec import decode_body
-from taskqueue_core.keys import id_from_hex
 from taskqueue_core.models import Delivery, Outcome, OutcomeKind
 from taskqueue_core.plugin import Handler, NonRetryable, PluginHost, TaskCancelled, TaskContext
 from taskqueue_core.plugin.context import request_cancel
-from taskqueue_core.retry import RetryPolicy
 from taskqueue_core.settings import Settings
 from taskqueue_core.worker import outcomes
 from taskqueue_core.worker.measurements import Measurements
+from taskqueue_core.worker.running import GRACE_SECONDS, UNREADABLE, Plans, Running, Timer
 
-#: A handler that has not stopped so many seconds after its deadline is stuck: its slot is given
-#: to others and its lease is no longer renewed.
-GRACE_SECONDS: Final = 10.0
-
-
-class Running:
-    """One delivery that this worker holds."""
-
-    __slots__ = (
-        "alarm",
-        "context",
-        "delivery",
-        "handler",
-        "has_begun",
-        "is_over",
-        "payload",
-        "plan",
-        "started",
-        "task",
-    )
-
-    def __init__(
-        self, delivery: Delivery, handler: Handler, plan: outcomes.Plan, context: TaskContext
-    ) -> None:
-        self.delivery = delivery
-        self.handler = handler
-        self.plan = plan
-        self.context = context
-        self.started = context.deadline - plan.timeout_seconds
-        self.alarm = context.deadline
-        self.payload: Any = None
-        self.task: asyncio.Task[None] | None = None
-        self.has_begun = False
-        self.is_over = False
-
-    @property
-    def is_renewed(self) -> bool:
-        """Tell whether the lease is to be kept: not for ever while a handler hangs."""
-        return self.is_over or time.monotonic() < self.context.deadline + GRACE_SECONDS
+#: Names of the threads that handlers run in begin with it.
+THREADS: Final = "taskqueue-handler"
 
 
 class Executor:
@@ -82,20 +41,23 @@ class Executor:
         report: Callable[[Outcome], None],
         misrouted: Callable[[Delivery], None],
         rng: random.Random,
+        grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         self.running: dict[tuple[str, int], Running] = {}
         self.stuck = 0
-        self._settings = settings
+        self._concurrency = settings.worker.concurrency
+        self._result_limit = settings.worker.max_result_bytes
         self._host = host
         self._worker_id = worker_id
         self._measurements = measurements
         self._report = report
         self._misrouted = misrouted
         self._rng = rng
-        self._plans: dict[str, outcomes.Plan] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._alarm = math.inf
+        self._grace_seconds = grace_seconds
+        self._plans = Plans(settings)
+        self._timer = Timer(self._sweep)
         self._threads: ThreadPoolExecutor | None = None
+        self._stopped: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("taskqueue.worker").bind(worker_id=worker_id)
         self._hears_start = host.listens("taskqueue_task_starting")
         self._hears_finish = host.listens("taskqueue_task_finished")
@@ -107,31 +69,14 @@ class Executor:
         if handler is None:
             self._misrouted(delivery)
             return
-        plan = self._plan(delivery, handler)
-        try:
-            payload, metadata = decode_body(delivery.body)
-        except msgspec.MsgspecError:
-            payload, metadata = _UNREADABLE, {}
-        context = TaskContext(
-            id=id_from_hex(delivery.digits),
-            type=delivery.type,
-            queue=delivery.queue,
-            priority=delivery.priority,
-            attempt=max(1, delivery.attempts),
-            max_retries=plan.max_retries,
-            metadata=metadata,
-            deadline=time.monotonic() + plan.timeout_seconds,
-            fence=str(delivery.number),
-        )
-        running = Running(delivery, handler, plan, context)
-        running.payload = payload
+        plan = self._plans.plan(delivery, handler)
+        running = Running(delivery, handler, plan, self._grace_seconds)
         self.running[delivery.digits, delivery.number] = running
         self._measurements.waited(
             delivery.priority, delivery.fetched_at_ms - delivery.enqueued_at_ms
         )
         running.task = asyncio.create_task(self._run(running))
-        if running.alarm < self._alarm:
-            self._set_timer(running.alarm)
+        self._timer.ring_by(running.alarm)
 
     def settled(self, outcome: Outcome) -> None:
         """Forget a delivery whose outcome the broker has answered."""
@@ -141,7 +86,7 @@ class Executor:
     def lost(self, delivery: Delivery) -> None:
         """Stop a delivery that is somebody else's now; its outcome will be refused anyway."""
         running = self.running.get((delivery.digits, delivery.number))
-        if running and not running.is_over:
+        if running and not running.is_over and not running.context.cancelled:
             self._log.warning("lease lost, task stopped", task_id=running.context.id)
             self._stop(running, "the lease was lost")
 
@@ -155,59 +100,45 @@ class Executor:
                 self._stop(running, "the worker is stopping")
         return released
 
+    async def stopped(self, within_seconds: float) -> int:
+        """Wait for the handlers that were told to stop; how many have not done so in time."""
+        if not self._stopped:
+            return 0
+        _, still_running = await asyncio.wait(self._stopped, timeout=within_seconds)
+        return len(still_running)
+
     def active(self) -> int:
         """Return how many deliveries have no outcome yet."""
         return sum(not running.is_over for running in list(self.running.values()))
 
     def close(self) -> None:
         """Let go of the threads and the timer."""
-        if self._timer:
-            self._timer.cancel()
+        self._timer.stop()
         if self._threads:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _plan(self, delivery: Delivery, handler: Handler) -> outcomes.Plan:
-        default = self._plans.get(handler.task_type)
-        if default is None:
-            default = self._plans[handler.task_type] = default_plan(handler, self._settings)
-        if delivery.timeout_seconds is None and delivery.max_retries is None:
-            return default
-        timeout, retries = delivery.timeout_seconds, delivery.max_retries
-        return outcomes.Plan(
-            default.timeout_seconds if timeout is None else timeout,
-            default.max_retries if retries is None else retries,
-            default.policy,
-        )
-
     async def _run(self, running: Running) -> None:
         running.has_begun = True
-        if self._hears_start:
-            self._host.call("taskqueue_task_starting", ctx=running.context)
         try:
+            if self._hears_start:
+                self._tell("taskqueue_task_starting", running)
             value = await self._call(running)
-            duration_ms = self._elapsed_ms(running)
-            if running.context.cancel_reason:
-                raise outcomes.TimedOut(running.context.cancel_reason)
+            duration_ms = running.elapsed_ms
+            # Also from one that has swallowed its cancellation.
+            running.context.raise_if_cancelled()
             outcome = outcomes.success(
-                running.delivery,
-                value,
-                duration_ms,
-                limit=self._settings.worker.max_result_bytes,
+                running.delivery, value, duration_ms, limit=self._result_limit
             )
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its outcome)
             self._failed(running, error)
             return
         if self._hears_finish and not running.is_over:
-            self._host.call(
-                "taskqueue_task_finished",
-                ctx=running.context,
-                duration_seconds=duration_ms / 1000,
-            )
+            self._tell("taskqueue_task_finished", running, duration_seconds=duration_ms / 1000)
         self._finish(running, outcome)
 
     async def _call(self, running: Running) -> Any:
         handler, context = running.handler, running.context
-        if running.payload is _UNREADABLE:
+        if running.payload is UNREADABLE:
             raise NonRetryable("the stored payload cannot be read")
         context.raise_if_cancelled()
         argument = handler.decode(running.payload)
@@ -216,21 +147,25 @@ class Executor:
         if self._threads is None:
             self._threads = self._new_threads()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, handler.function, context, argument)
+        value, error = await loop.run_in_executor(
+            self._threads, _guarded, handler, context, argument
+        )
+        if error is not None:
+            raise error
+        return value
 
     def _failed(self, running: Running, error: BaseException) -> None:
         if running.is_over:
             return
-        if isinstance(error, (asyncio.CancelledError, TaskCancelled)) and (
-            running.context.cancel_reason
-        ):
-            error = outcomes.TimedOut(running.context.cancel_reason)
+        reason = running.context.cancel_reason
+        if reason and isinstance(error, (asyncio.CancelledError, TaskCancelled)):
+            error = outcomes.TimedOut(reason)
         if self._hears_failure:
-            self._host.call("taskqueue_task_failed", ctx=running.context, error=error)
+            self._tell("taskqueue_task_failed", running, error=error)
         outcome = outcomes.failure(
             running.delivery,
             error,
-            self._elapsed_ms(running),
+            running.elapsed_ms,
             plan=running.plan,
             worker_id=self._worker_id,
             rng=self._rng,
@@ -244,27 +179,28 @@ class Executor:
         running.is_over = True
         if outcome.kind is not OutcomeKind.RELEASE:
             self._measurements.ran(running.delivery.type, outcome.duration_ms)
-        if outcome.kind is OutcomeKind.FAIL and not outcome.reason:
+        if outcomes.will_retry(outcome):
             self._measurements.will_retry(running.delivery.type, outcome.delay_ms)
         self._report(outcome)
 
-    def _elapsed_ms(self, running: Running) -> int:
-        return round((time.monotonic() - running.started) * 1000)
+    def _tell(self, hook: str, running: Running, **more: object) -> None:
+        """Call a hook; not even a plugin that raises SystemExit may take the outcome along."""
+        try:
+            self._host.call(hook, ctx=running.context, **more)
+        except BaseException as error:  # noqa: BLE001 (a plugin's boundary, logged)
+            self._log.error("a plugin's hook broke off", hook=hook, exc_info=error)
 
     def _stop(self, running: Running, reason: str) -> None:
         request_cancel(running.context, reason)
+        task = running.task
+        if task is None or task.done():
+            return
+        if task not in self._stopped:
+            self._stopped.add(task)
+            task.add_done_callback(self._stopped.discard)
         # A task cancelled before its first step would never reach its own error handling.
-        if running.handler.is_async and running.task and running.has_begun:
-            running.task.cancel()
-
-    def _set_timer(self, alarm: float) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        self._alarm = alarm
-        if alarm < math.inf:
-            delay = max(0.0, alarm - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._sweep)
+        if running.handler.is_async and running.has_begun:
+            task.cancel()
 
     def _sweep(self) -> None:
         """Act on what is past its deadline; set the timer for the next one."""
@@ -273,55 +209,45 @@ class Executor:
             if not running.is_over and running.alarm <= now:
                 self._expire(running)
         alarms = (running.alarm for running in self.running.values() if not running.is_over)
-        self._set_timer(min(alarms, default=math.inf))
+        self._timer.ring_by(min(alarms, default=math.inf))
 
     def _expire(self, running: Running) -> None:
         reason = f"timed out after {running.plan.timeout_seconds:g} s"
-        is_first = running.alarm == running.context.deadline
-        running.alarm = running.context.deadline + GRACE_SECONDS
-        if not running.handler.is_async:
-            # A thread cannot be stopped: it is asked to, and its slot gets a fresh one.
+        is_first = running.alarm < running.given_up_at
+        running.alarm = running.given_up_at
+        if running.handler.is_async and is_first:
             self._stop(running, reason)
-            self._failed(running, outcomes.TimedOut(reason))
-            self._leave_thread(running)
-        elif is_first:
-            self._stop(running, reason)
-        else:
-            self.stuck += 1
+        elif running.handler.is_async:
             self._log.error("handler ignores its cancellation", task_id=running.context.id)
             self._failed(running, outcomes.TimedOut(f"{reason} and did not stop"))
             self._expect_end(running)
-
-    def _leave_thread(self, running: Running) -> None:
-        self.stuck += 1
-        self._log.warning("thread still at work after its timeout", task_id=running.context.id)
-        old, self._threads = self._threads, self._new_threads()
-        if old:
-            old.shutdown(wait=False)
-        self._expect_end(running)
+        else:
+            # A thread cannot be stopped: it is asked to, and its slot gets a fresh one.
+            self._stop(running, reason)
+            self._log.warning("thread still at work after its timeout", task_id=running.context.id)
+            self._failed(running, outcomes.TimedOut(reason))
+            self._expect_end(running)
+            old, self._threads = self._threads, self._new_threads()
+            if old:
+                old.shutdown(wait=False)
 
     def _expect_end(self, running: Running) -> None:
         def ended(_: asyncio.Task[None]) -> None:
             self.stuck -= 1
 
         assert running.task is not None
+        self.stuck += 1
         running.task.add_done_callback(ended)
 
     def _new_threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._settings.worker.concurrency, "taskqueue-handler")
+        return ThreadPoolExecutor(self._concurrency, THREADS)
 
 
-_UNREADABLE: Final = object()
-
-
-def default_plan(handler: Handler, settings: Settings) -> outcomes.Plan:
-    """Return how tasks of a handler are run when they say nothing themselves."""
-    queue = settings.queue
-    policy = handler.retry or RetryPolicy(
-        initial_seconds=queue.retry_initial_backoff_seconds,
-        max_seconds=queue.retry_max_backoff_seconds,
-        factor=queue.retry_backoff_factor,
-        jitter=queue.retry_jitter_factor,
-    )
-    retries = queue.retry_max_attempts if policy.max_retries is None else policy.max_retries
-    return outcomes.Plan(handler.timeout_seconds or queue.default_timeout_seconds, retries, policy)
+def _guarded(
+    handler: Handler, context: TaskContext, argument: Any
+) -> tuple[Any, BaseException | None]:
+    """Call a handler in a thread; a future cannot hold every exception, StopIteration for one."""
+    try:
+        return handler.function(context, argument), None
+    except BaseException as error:  # noqa: BLE001 (raised again where it is awaited)
+        return None, error

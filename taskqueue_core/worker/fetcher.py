@@ -10,18 +10,28 @@ unchanged until it is answered: the broker then answers the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import time
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from taskqueue_core.broker import BATCH, WorkerSession
-from taskqueue_core.models import Delivery, Fetched, Outcome, OutcomeStatus
+from taskqueue_core.errors import BrokerFullError, BrokerUnavailableError
+from taskqueue_core.models import Delivery, Fetched, Outcome, OutcomeKind, OutcomeStatus
 from taskqueue_core.worker.loop import Backoff
 
 LANES = 2
 
+#: Most bytes of results and errors in one call; Redis cuts the connection of a client far above.
+CALL_BYTES: Final = 16 * 2**20
+#: After so many error answers in a row, the outcomes of a call are reported one by one.
+REFUSALS: Final = 3
+
+#: Passes by itself: such a call is repeated unchanged for as long as it takes.
+_PASSING: Final = (BrokerUnavailableError, BrokerFullError)
+
 
 class Desk(Protocol):
-    """Who runs the deliveries and wants to know what became of the outcomes."""
+    """Who runs the deliveries and wants to know what the broker says."""
 
     def start(self, delivery: Delivery) -> None:
         """Run a delivery; its outcome comes back through ``Fetcher.report``."""
@@ -29,9 +39,19 @@ class Desk(Protocol):
     def settled(self, outcome: Outcome, status: OutcomeStatus) -> None:
         """Forget a delivery whose outcome the broker has answered."""
 
+    def refused(self, outcome: Outcome, error: Exception) -> None:
+        """Forget a delivery whose outcome the broker answers with an error, always."""
+
+    def answered(self, fetched: Fetched, asked_at: float) -> None:
+        """Hear what else an answer says; it was asked for at ``asked_at`` by the own clock."""
+
 
 class Fetcher:
-    """The slots of one worker process in one partition, and the calls that fill and empty them."""
+    """The slots of one worker process in one partition, and the calls that fill and empty them.
+
+    Deliveries in an answer that took longer than ``trust_seconds`` may have been given to another
+    worker meanwhile: the broker is asked again which of them are still this worker's.
+    """
 
     def __init__(
         self,
@@ -40,13 +60,15 @@ class Fetcher:
         *,
         slots: int,
         backoffs: Sequence[Backoff],
-        on_answer: Callable[[Fetched], None],
+        trust_seconds: float,
     ) -> None:
         self.free = slots
+        self.trust_seconds = trust_seconds
         self.streams: Sequence[str] = ()
         self.is_dry = False
         self.is_open = False
         self.is_paused = False
+        self.went_dry = asyncio.Event()
         self._wakes = 0
         self._session = session
         self._desk = desk
@@ -56,11 +78,9 @@ class Fetcher:
         self._backoffs = backoffs
         self._requests = [0] * len(backoffs)
         self._calls: set[asyncio.Task[None]] = set()
-        self._on_answer = on_answer
         self._is_scheduled = False
         self._is_quiet = asyncio.Event()
         self._is_quiet.set()
-        self.went_dry = asyncio.Event()
 
     @property
     def can_take(self) -> bool:
@@ -83,12 +103,24 @@ class Fetcher:
         self.went_dry.clear()
         self._schedule()
 
-    def report(self, outcome: Outcome, *, frees: int = 1) -> None:
+    def report(self, outcome: Outcome) -> None:
         """Hand in an outcome and give back its slot."""
         self._outcomes.append(outcome)
-        self.free += frees
+        self.free += 1
         self._is_quiet.clear()
         self._schedule()
+
+    def reserve(self, most: int) -> int:
+        """Set up to ``most`` slots aside for tasks that come another way; how many."""
+        slots = min(most, self.free) if self.can_take else 0
+        self.free -= slots
+        return slots
+
+    def give_back(self, slots: int) -> None:
+        """Return slots that were reserved: what rang meanwhile found none free."""
+        self.free += slots
+        if slots:
+            self._schedule()
 
     async def drained(self) -> None:
         """Wait until every outcome is answered and no call is under way."""
@@ -111,7 +143,8 @@ class Fetcher:
             wanted = min(self._cap, self.free) if self.can_take else 0
             if not self._outcomes and (wanted == 0 or self.is_dry):
                 break
-            batch, self._outcomes = self._outcomes[:BATCH], self._outcomes[BATCH:]
+            batch = _fitting(self._outcomes[:BATCH])
+            del self._outcomes[: len(batch)]
             self.free -= wanted
             call = asyncio.create_task(self._call(self._lanes.pop(), batch, wanted))
             self._calls.add(call)
@@ -125,7 +158,9 @@ class Fetcher:
 
     async def _call(self, lane: int, outcomes: list[Outcome], wanted: int) -> None:
         backoff, streams, wakes = self._backoffs[lane], self.streams, self._wakes
-        while True:
+        fetched = None
+        while fetched is None:
+            asked_at = time.monotonic()
             try:
                 fetched = await self._session.fetch(
                     wanted,
@@ -136,23 +171,32 @@ class Fetcher:
                 )
             except Exception as error:  # noqa: BLE001 (repeated until answered, and logged)
                 await backoff.failed(error)
+                if not isinstance(error, _PASSING) and backoff.failures >= REFUSALS:
+                    await self._settle_alone(outcomes, backoff)
+                    break
                 continue
-            break
-        backoff.succeeded()
+            for outcome, status in zip(outcomes, fetched.statuses, strict=True):
+                self._desk.settled(outcome, status)
+            outcomes = []
+            if fetched.deliveries and time.monotonic() - asked_at > self.trust_seconds:
+                fetched, wakes = None, -1
         self._requests[lane] += 1
         self._lanes.append(lane)
-        self._answered(outcomes, wanted, fetched, is_latest=wakes == self._wakes)
+        if fetched is None:
+            # Leave it to the scheduler, in a few seconds, to ask again.
+            self.is_dry = True
+            self.give_back(wanted)
+            self._schedule()
+        else:
+            backoff.succeeded()
+            self._answered(fetched, wanted, asked_at, is_latest=wakes == self._wakes)
 
-    def _answered(
-        self, outcomes: list[Outcome], wanted: int, fetched: Fetched, *, is_latest: bool
-    ) -> None:
-        for outcome, status in zip(outcomes, fetched.statuses, strict=True):
-            self._desk.settled(outcome, status)
+    def _answered(self, fetched: Fetched, wanted: int, asked_at: float, *, is_latest: bool) -> None:
         self.free += wanted - len(fetched.deliveries)
         if wanted:
             # Woken since the call was sent: what rang may have come after it looked.
             self.is_dry = is_latest and len(fetched.deliveries) < wanted
-        self._on_answer(fetched)
+        self._desk.answered(fetched, asked_at)
         for delivery in fetched.deliveries:
             self._desk.start(delivery)
         if self.is_dry:
@@ -160,3 +204,48 @@ class Fetcher:
         else:
             self.went_dry.clear()
         self._schedule()
+
+    async def _settle_alone(self, outcomes: list[Outcome], backoff: Backoff) -> None:
+        """Report one by one, so that an outcome that is always refused holds up no others."""
+        for outcome in outcomes:
+            is_settled = False
+            while not is_settled:
+                try:
+                    self._desk.settled(outcome, await self._report_alone(outcome))
+                    is_settled = True
+                except _PASSING as error:
+                    await backoff.failed(error)
+                except Exception as error:  # noqa: BLE001 (handed on, or repeated and logged)
+                    if await self._is_serving():
+                        self._desk.refused(outcome, error)
+                        is_settled = True
+                    else:
+                        await backoff.failed(error)
+
+    async def _report_alone(self, outcome: Outcome) -> OutcomeStatus:
+        session = self._session
+        report = {
+            OutcomeKind.COMPLETE: session.complete,
+            OutcomeKind.FAIL: session.fail,
+            OutcomeKind.RELEASE: session.release,
+            OutcomeKind.HOLD: session.hold,
+        }[outcome.kind]
+        return (await report([outcome]))[0]
+
+    async def _is_serving(self) -> bool:
+        """Tell whether the broker takes a report of nothing: then it was the outcome's fault."""
+        try:
+            await self._session.complete([])
+        except Exception:  # noqa: BLE001 (the answer to the question)
+            return False
+        return True
+
+
+def _fitting(outcomes: list[Outcome]) -> list[Outcome]:
+    """Return as many as fit into one call, at least one."""
+    size = 0
+    for number, outcome in enumerate(outcomes):
+        size += len(outcome.value) + len(outcome.history)
+        if size > CALL_BYTES and number:
+            return outcomes[:number]
+    return outcomes

@@ -8,29 +8,43 @@ broker says back to the loop.
 from __future__ import annotations
 
 import asyncio
-import random
+import contextlib
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
 from taskqueue_core.broker import BATCH, Beat, Broker, WorkerSession, open_broker
-from taskqueue_core.errors import BrokerError
+from taskqueue_core.errors import BrokerError, BrokerFullError, BrokerUnavailableError
 from taskqueue_core.models import Delivery, LeaseStatus
 from taskqueue_core.settings import Settings
 from taskqueue_core.worker.executor import Executor
 from taskqueue_core.worker.loop import Backoff, run_loop
 from taskqueue_core.worker.measurements import Measurements
+from taskqueue_core.worker.running import Running
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The broker's answer to a heartbeat that was sent at ``asked_at``, by ``time.monotonic``."""
+
+    beat: Beat
+    asked_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatCalls:
-    """What the heartbeat tells the worker; called on the thread, so each must only post."""
+    """What the heartbeat tells the worker; called on the thread, so each must only post.
 
-    beat: Callable[[Beat], None]
+    ``hung`` alone must act at once: the loop that it would be posted to does not run any more.
+    """
+
+    beat: Callable[[Answer], None]
     lost: Callable[[list[Delivery]], None]
     failed: Callable[[Exception], None]
+    hung: Callable[[], None]
 
 
 class Heartbeat:
@@ -52,10 +66,12 @@ class Heartbeat:
         self._types = types
         self._calls = calls
         self._request = 0
-        self._pending: dict[str, int] = {}
+        self._counters: dict[str, int] | None = None
+        self._given_up: set[Running] = set()
 
     async def run_once(self, sessions: list[WorkerSession]) -> float:
         """Send one round of heartbeats; the seconds until the next."""
+        self._look_for_hang()
         for session in sessions:
             try:
                 await self._beat(session)
@@ -64,45 +80,71 @@ class Heartbeat:
                 raise
         return self._interval
 
+    def _look_for_hang(self) -> None:
+        """Find deliveries that the executor itself should have given up since the last look.
+
+        It did not, so its event loop stands still: none of this worker's tasks will ever end.
+        """
+        given_up = {one for one in list(self._executor.running.values()) if not one.is_renewed}
+        if given_up & self._given_up:
+            self._calls.hung()
+        self._given_up = given_up
+
     async def _beat(self, session: WorkerSession) -> None:
         partition = session.keys.partition
-        held = [
-            running.delivery
-            for running in list(self._executor.running.values())
-            if running.delivery.partition == partition and running.is_renewed
+        running = [
+            one
+            for one in list(self._executor.running.values())
+            if one.delivery.partition == partition
         ]
+        held = [one.delivery for one in running if one.is_renewed]
+        # What is not renewed any more must not be taken for forgotten: its lease has to run out,
+        # and count as lost, or a task that hangs every worker would go round for ever.
+        streams = self.streams.get(partition, []) if len(held) == len(running) else []
         lost: list[Delivery] = []
         chunks = [held[at : at + BATCH] for at in range(0, len(held), BATCH)] or [[]]
         for chunk in chunks[:-1]:
-            beat = await self._send(session, chunk)
-            lost += _lost(chunk, beat)
+            answer = await self._send(session, chunk, [])
+            lost += _lost(chunk, answer.beat)
         # The last call also gives back what was handed to this worker in answers it never saw.
-        beat = await self._send(session, chunks[-1], streams=self.streams.get(partition, []))
-        lost += _lost(chunks[-1], beat)
+        answer = await self._send_last(session, chunks[-1], streams)
+        lost += _lost(chunks[-1], answer.beat)
         if lost:
             self._calls.lost(lost)
-        self._calls.beat(beat)
+        self._calls.beat(answer)
+
+    async def _send_last(
+        self, session: WorkerSession, held: list[Delivery], streams: list[str]
+    ) -> Answer:
+        try:
+            return await self._send(session, held, streams)
+        except (BrokerUnavailableError, BrokerFullError):
+            raise
+        except BrokerError as error:
+            # One broken task in the streams must not cost this worker the leases of the others.
+            self._calls.failed(error)
+            return await self._send(session, held, [])
 
     async def _send(
-        self, session: WorkerSession, held: list[Delivery], streams: list[str] | None = None
-    ) -> Beat:
-        for name, increment in self._measurements.take().items():
-            self._pending[name] = self._pending.get(name, 0) + increment
-        counters = dict(self._pending)
+        self, session: WorkerSession, held: list[Delivery], streams: list[str]
+    ) -> Answer:
+        # A call that is repeated carries the same counters: the broker counts them once.
+        if self._counters is None:
+            self._counters = self._measurements.take()
+        asked_at = time.monotonic()
         beat = await session.heartbeat(
             request=self._request,
             held=held,
             active=self._executor.active(),
             types=self._types,
-            counters=counters,
+            counters=self._counters,
             forgotten_ms=round(2 * self._interval * 1000),
-            streams=streams or [],
+            streams=streams,
         )
         self._request += 1
-        for name, increment in counters.items():
-            self._pending[name] -= increment
-        self._pending = {name: left for name, left in self._pending.items() if left}
-        return beat
+        if beat.is_known:
+            self._counters = None
+        return Answer(beat, asked_at)
 
 
 def _lost(held: list[Delivery], beat: Beat) -> list[Delivery]:
@@ -127,7 +169,7 @@ class HeartbeatThread:
         self._make_sessions = make_sessions
         self._backoff = backoff
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
         self._is_ready = threading.Event()
         self._thread = threading.Thread(target=self._main, name="taskqueue-heartbeat", daemon=True)
 
@@ -137,32 +179,31 @@ class HeartbeatThread:
         self._is_ready.wait()
 
     async def stop(self) -> None:
-        """End the thread; call it when nothing is held any more."""
-        if self._loop and self._stopping:
-            self._loop.call_soon_threadsafe(self._stopping.set)
+        """End the thread, also in the middle of a call; do so when nothing is held any more."""
+        if self._loop and self._task:
+            # The loop is closed when the thread has ended by itself.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._task.cancel)
             await asyncio.to_thread(self._thread.join, 5.0)
 
     def _main(self) -> None:
         try:
             asyncio.run(self._run())
+        except asyncio.CancelledError:
+            pass
         except Exception as error:  # noqa: BLE001 (a thread boundary: nobody else would say it)
             structlog.get_logger("taskqueue.worker").error("heartbeat ended", exc_info=error)
         finally:
             self._is_ready.set()
 
     async def _run(self) -> None:
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._is_ready.set()
         broker = open_broker(self._settings)
         sessions = self._make_sessions(broker)
         try:
             await run_loop(
-                lambda: self._heartbeat.run_once(sessions), self._backoff, self._stopping
+                lambda: self._heartbeat.run_once(sessions), self._backoff, asyncio.Event()
             )
         finally:
             await broker.close()
-
-
-def jittered(seconds: float, rng: random.Random) -> float:
-    """Return ``seconds`` moved by up to a tenth, so that a fleet does not act in step."""
-    return seconds * (0.9 + 0.2 * rng.random())

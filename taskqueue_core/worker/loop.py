@@ -1,8 +1,8 @@
 """A loop that does one thing again and again, and survives the broker's absence.
 
-Every loop of the worker is an object with ``run_once``, which tests drive by themselves. ``run``
-repeats it: errors of the broker lead to a growing, jittered wait and a few log lines a minute;
-any other exception is a bug of ours, is logged whole, and does not end the loop.
+Every loop of the worker is an object with ``run_once``, which tests drive by themselves.
+``run_loop`` repeats it: errors of the broker lead to a growing, jittered wait and a few log lines
+a minute; any other exception is a bug of ours, is logged whole, and does not end the loop.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from taskqueue_core.errors import BrokerError
+from taskqueue_core.errors import BrokerError, BrokerFullError, BrokerUnavailableError
 from taskqueue_core.logs import Throttle
 from taskqueue_core.retry import RetryPolicy
 
@@ -63,3 +63,20 @@ async def run_loop(
                     await is_stopping.wait()
             except TimeoutError:
                 continue
+
+
+async def until_done(
+    step: Callable[[], Awaitable[bool]], backoff: Backoff, is_stopping: asyncio.Event
+) -> None:
+    """Repeat ``step`` until it answers True, also while the broker is away or full."""
+    while not is_stopping.is_set():
+        try:
+            if await step():
+                return
+        except (BrokerUnavailableError, BrokerFullError) as error:
+            await backoff.failed(error)
+
+
+def jittered(seconds: float, rng: random.Random) -> float:
+    """Return ``seconds`` moved by up to a tenth, so that a fleet does not act in step."""
+    return seconds * (0.9 + 0.2 * rng.random())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import traceback
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from taskqueue_core.retry import RetryPolicy
 #: Longest error text and traceback that are kept, in bytes.
 ERROR_LIMIT: Final = 4096
 TRACEBACK_LIMIT: Final = 16_384
+
+#: Longest wait before a retry that a handler or its policy can ask for, in seconds: ten years.
+RETRY_CAP_SECONDS: Final = 315_360_000.0
 
 #: Longest wait of a task whose type no worker here handles, in ms; see ``hold.lua``.
 HOLD_CAP_MS: Final = 5_000
@@ -46,6 +50,8 @@ def success(delivery: Delivery, value: object, duration_ms: int, *, limit: int) 
     """
     try:
         encoded = encode_result(value)
+        if b"null" in encoded and value is not None:
+            _refuse_nan(value)
     except (TypeError, ValueError) as error:
         raise NonRetryable(f"the result cannot be stored as JSON: {error}") from error
     if len(encoded) > limit:
@@ -73,10 +79,19 @@ def failure(
         kind=OutcomeKind.FAIL,
         value=text.encode(),
         duration_ms=duration_ms,
-        delay_ms=round(_delay_seconds(delivery, error, plan.policy, rng) * 1000),
+        delay_ms=_delay_ms(delivery, error, plan.policy, rng),
         max_retries=plan.max_retries,
         reason=_reason(error),
         history=_record(delivery, error, text, duration_ms, worker_id),
+    )
+
+
+def will_retry(outcome: Outcome) -> bool:
+    """Tell whether a failed attempt is tried again by itself."""
+    return (
+        outcome.kind is OutcomeKind.FAIL
+        and not outcome.reason
+        and outcome.delivery.attempts <= outcome.max_retries
     )
 
 
@@ -95,8 +110,16 @@ def hold(delivery: Delivery, *, is_handled: bool, give_up_seconds: float) -> Out
     )
 
 
+def _refuse_nan(value: object) -> None:
+    """Raise ValueError for NaN and infinities, which the encoder turns into ``null`` unasked."""
+    json.dumps(msgspec.to_builtins(value, str_keys=True), allow_nan=False)
+
+
 def _describe(error: BaseException) -> str:
-    text = str(error)
+    try:
+        text = str(error)
+    except BaseException:  # noqa: BLE001 (an exception of a handler may be broken itself)
+        text = "its text cannot be shown"
     if isinstance(error, (RetryTask, DropTask, NonRetryable, TimedOut)):
         return text
     if isinstance(error, asyncio.CancelledError):
@@ -104,12 +127,18 @@ def _describe(error: BaseException) -> str:
     return text if type(error) is Exception and text else f"{type(error).__name__}: {text}"
 
 
-def _delay_seconds(
+def _delay_ms(
     delivery: Delivery, error: BaseException, policy: RetryPolicy, rng: random.Random
-) -> float:
-    if isinstance(error, RetryTask) and error.delay is not None:
-        return error.delay
-    return policy.delay_seconds(max(1, delivery.attempts), rng)
+) -> int:
+    try:
+        if isinstance(error, RetryTask) and error.delay is not None:
+            seconds = error.delay
+        else:
+            seconds = policy.delay_seconds(max(1, delivery.attempts), rng)
+        return round(max(0.0, min(seconds, RETRY_CAP_SECONDS)) * 1000)
+    except (ArithmeticError, TypeError, ValueError):
+        # A power that no float holds, or a delay that was set to something else than a number.
+        return round(min(policy.max_seconds, RETRY_CAP_SECONDS) * 1000)
 
 
 def _reason(error: BaseException) -> str:
@@ -122,7 +151,10 @@ def _record(
     delivery: Delivery, error: BaseException, text: str, duration_ms: int, worker_id: str
 ) -> bytes:
     started = delivery.fetched_at_ms
-    lines = "".join(traceback.format_exception(error))
+    try:
+        lines = "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 (it asks a handler's exception for its text and its notes)
+        lines = ""
     return msgspec.json.encode(
         {
             "attempt": delivery.attempts,

@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 
 import structlog
@@ -21,6 +22,7 @@ from taskqueue_core.logs import configure_logging
 from taskqueue_core.plugin import PluginHost
 from taskqueue_core.processes import watch_parent
 from taskqueue_core.settings import Settings
+from taskqueue_core.worker.executor import THREADS
 from taskqueue_core.worker.worker import Worker
 
 #: Exit codes: everything was finished, tasks were left to others, the start was refused.
@@ -38,10 +40,16 @@ def run_worker(settings: Settings) -> int:
         host = load_plugins(settings)
         with located(settings) as (found, embedded):
             log.info("using broker", embedded=embedded is not None)
-            left = _run(found, host)
+            left, is_hanging = _run(found, host)
     except TaskQueueError as error:
         log.error("worker cannot run", error=str(error))  # noqa: TRY400 (the message is the help)
         return REFUSED
+    except KeyboardInterrupt:
+        # Before there was a worker that listens for it.
+        return FINISHED
+    if is_hanging or worker_threads_left():
+        # Python would wait for them at exit, for ever if a handler hangs.
+        _exit_now()
     return LEFT_TASKS if left else FINISHED
 
 
@@ -62,34 +70,55 @@ def generated_id(rng: random.Random) -> str:
     return f"worker-{host}-{os.getpid()}-{rng.getrandbits(24):06x}"
 
 
-def _run(settings: Settings, host: PluginHost) -> int:
+def _run(settings: Settings, host: PluginHost) -> tuple[int, bool]:
+    """Run a worker; how many tasks it left, and whether handlers refuse to stop."""
     rng = random.SystemRandom()
     worker_id = settings.worker.id or generated_id(rng)
 
-    async def serve() -> int:
-        worker = Worker(settings, host, worker_id=worker_id, rng=random.Random(rng.random()))  # noqa: S311
+    async def serve() -> tuple[int, bool]:
+        worker = Worker(
+            settings,
+            host,
+            worker_id=worker_id,
+            rng=random.Random(rng.random()),  # noqa: S311 (jitter and a name)
+            on_hang=_exit_hung,
+        )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
         # What was loaded until here lives for ever: the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        return await worker.run()
+        left = await worker.run()
+        return left, worker.is_hanging
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        left = runner.run(serve())
-    if worker_threads_left():
-        # Python would wait for them at exit, for ever if a handler hangs.
-        sys.stderr.flush()
-        os._exit(LEFT_TASKS)
-    return left
+    is_hanging = False
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    try:
+        left, is_hanging = runner.run(serve())
+    finally:
+        # To close it is to wait for every task, also for those that do not obey.
+        if not is_hanging:
+            runner.close()
+    return left, is_hanging
+
+
+def _exit_hung() -> None:
+    structlog.get_logger("taskqueue.worker").critical(
+        "a handler has blocked the event loop far beyond its timeout: this worker ends"
+    )
+    _exit_now()
+
+
+def _exit_now() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(LEFT_TASKS)
 
 
 def worker_threads_left() -> bool:
     """Tell whether a handler's thread is still at work."""
-    import threading
-
-    return any(thread.name.startswith("taskqueue-handler") for thread in threading.enumerate())
+    return any(thread.name.startswith(THREADS) for thread in threading.enumerate())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

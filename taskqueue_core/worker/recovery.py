@@ -6,8 +6,8 @@ import time
 from typing import Final
 
 from taskqueue_core.broker import BATCH, Broker, WorkerSession
-from taskqueue_core.worker.executor import Executor
-from taskqueue_core.worker.fetcher import Fetcher
+from taskqueue_core.models import Delivery
+from taskqueue_core.worker.fetcher import Desk, Fetcher
 
 #: Seconds between looks; with it a lost task runs again within lease + 2 s.
 INTERVAL_SECONDS: Final = 1.0
@@ -21,14 +21,14 @@ class Recovery:
         broker: Broker,
         session: WorkerSession,
         fetcher: Fetcher,
-        executor: Executor,
+        desk: Desk,
         *,
         lease_seconds: float,
     ) -> None:
         self._broker = broker
         self._session = session
         self._fetcher = fetcher
-        self._executor = executor
+        self._desk = desk
         self._patience = lease_seconds / 3
         self._since: float | None = None
 
@@ -46,18 +46,20 @@ class Recovery:
         if self._since is None or time.monotonic() < self._since + self._patience:
             return INTERVAL_SECONDS
         fetcher = self._fetcher
-        if not fetcher.can_take:
+        wanted = fetcher.reserve(BATCH)
+        if not wanted:
             return INTERVAL_SECONDS
-        wanted = min(fetcher.free, BATCH)
-        fetcher.free -= wanted
-        taken = 0
+        taken: list[Delivery] = []
+        asked_at = time.monotonic()
         try:
             recovered = await self._session.recover(wanted, streams=fetcher.streams)
-            taken = len(recovered.deliveries)
+            # After a long wait they may be somebody else's again: the heartbeat gives them back.
+            if time.monotonic() - asked_at <= fetcher.trust_seconds:
+                taken = recovered.deliveries
         finally:
-            fetcher.free += wanted - taken
-        for delivery in recovered.deliveries:
-            self._executor.start(delivery)
+            fetcher.give_back(wanted - len(taken))
+        for delivery in taken:
+            self._desk.start(delivery)
         for worker_id in recovered.expired_workers:
             await self._broker.expel(worker_id, self._session.keys.partition)
         return INTERVAL_SECONDS

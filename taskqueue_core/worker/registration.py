@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from taskqueue_core._version import __version__
-from taskqueue_core.broker import Inspection, WorkerSession
+from taskqueue_core.broker import Broker, WorkerSession
 from taskqueue_core.errors import SettingsError
 from taskqueue_core.logs import Throttle
 from taskqueue_core.models import HandlerInfo
@@ -21,27 +21,29 @@ class Registration:
 
     def __init__(
         self,
+        broker: Broker,
         session: WorkerSession,
-        inspection: Inspection,
         settings: WorkerSettings,
         handlers: Mapping[str, HandlerInfo],
         *,
         on_queues: Callable[[Sequence[str]], None],
         throttle: Throttle,
     ) -> None:
+        self._broker = broker
         self._session = session
-        self._inspection = inspection
         self._settings = settings
         self._handlers = handlers
         self._on_queues = on_queues
         self._throttle = throttle
         self._version = -1
         self._is_due = asyncio.Event()
+        self._is_lost = True
         self._waiting_since: float | None = None
         self._log = structlog.get_logger("taskqueue.worker").bind(worker_id=session.worker_id)
 
     def lost(self) -> None:
-        """Note that the broker does not know this worker."""
+        """Note that the broker does not know this worker (any more)."""
+        self._is_lost = True
         self._is_due.set()
 
     def saw_version(self, version: int) -> None:
@@ -55,7 +57,11 @@ class Registration:
 
         Raises:
             SettingsError: another live worker keeps the name for longer than a lease.
+            SchemaError: the namespace belongs to other settings.
         """
+        if self._is_lost:
+            # Whoever emptied Redis has also taken away what marks the namespace as ours.
+            await self._broker.prepare()
         taken_ms = await self._session.register(
             concurrency=self._settings.concurrency,
             version=__version__,
@@ -64,6 +70,7 @@ class Registration:
         )
         if taken_ms is None:
             self._waiting_since = None
+            self._is_lost = False
             await self._read_queues()
             return True
         await self._wait_for_name(taken_ms)
@@ -73,13 +80,17 @@ class Registration:
         """Register again, and read the queues again, when there is a reason to."""
         await self._is_due.wait()
         self._is_due.clear()
-        if not await self.register():
-            self._is_due.set()
+        is_done = False
+        try:
+            is_done = await self.register()
+        finally:
+            if not is_done:
+                self._is_due.set()
         return 0.0
 
     async def _read_queues(self) -> None:
         queues: Sequence[str] = self._settings.queues
-        self._on_queues(queues or await self._inspection.queues(self._session.keys))
+        self._on_queues(queues or await self._broker.inspection.queues(self._session.keys))
 
     async def _wait_for_name(self, taken_ms: int) -> None:
         now = time.monotonic()
@@ -93,4 +104,5 @@ class Registration:
             self._log.warning(
                 "worker id is taken, waiting for its registration to expire", within_ms=taken_ms
             )
-        await asyncio.sleep(min(taken_ms + 1, 500) / 1000)
+        # A registration that never expires, made by hand, says -1.
+        await asyncio.sleep(max(50, min(taken_ms + 1, 500)) / 1000)

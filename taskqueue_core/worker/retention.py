@@ -6,7 +6,7 @@ import random
 from typing import Final
 
 from taskqueue_core.broker import BATCH, Broker
-from taskqueue_core.worker.heartbeat import jittered
+from taskqueue_core.worker.loop import jittered
 
 #: Seconds between looks when there was nothing more to delete.
 INTERVAL_SECONDS: Final = 10.0

@@ -7,6 +7,7 @@ fro. See ``hold.lua`` for how long.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -22,6 +23,8 @@ from taskqueue_core.worker import outcomes
 
 #: Seconds for which the answer to "who handles what" is used again.
 _FRESH_SECONDS: Final = 5.0
+#: Most workers that a log line names.
+_NAMED: Final = 5
 
 
 class Misrouted:
@@ -41,7 +44,8 @@ class Misrouted:
         self._report = report
         self._throttle = throttle
         self._handled_by: dict[str, list[str]] = {}
-        self._read_at = -_FRESH_SECONDS
+        self._read_at = -math.inf
+        self._reading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("taskqueue.worker").bind(worker_id=worker_id)
 
@@ -51,27 +55,39 @@ class Misrouted:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def reported(self) -> None:
+        """Wait until everything that came here has been reported."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def _put_aside(self, delivery: Delivery) -> None:
         workers = await self._handlers_of(delivery.type)
         if self._throttle.allow(f"misrouted {delivery.type}"):
             self._log.warning(
                 "no handler here for this type, task put aside",
                 task_type=delivery.type,
-                handled_by=workers or "no live worker",
+                handled_by=workers[:_NAMED] or "no live worker",
             )
         self._report(
             outcomes.hold(delivery, is_handled=bool(workers), give_up_seconds=self._give_up_seconds)
         )
 
     async def _handlers_of(self, task_type: str) -> list[str]:
-        if time.monotonic() > self._read_at + _FRESH_SECONDS:
-            try:
-                workers = await self._inspection.workers()
-            except BrokerError:
-                return self._handled_by.get(task_type, [])
-            self._handled_by = {}
-            for worker in workers:
-                for handled in msgspec.json.decode(worker.handlers, type=dict[str, msgspec.Raw]):
-                    self._handled_by.setdefault(handled, []).append(worker.id)
-            self._read_at = time.monotonic()
+        # One at a time: a hundred misrouted tasks ask once.
+        async with self._reading:
+            if time.monotonic() > self._read_at + _FRESH_SECONDS:
+                try:
+                    self._handled_by = await self._read()
+                except (BrokerError, ValueError) as error:
+                    # The task has to be put aside in any case, if need be by what was known.
+                    self._log.debug("cannot tell who handles what", error=str(error))
+                else:
+                    self._read_at = time.monotonic()
         return self._handled_by.get(task_type, [])
+
+    async def _read(self) -> dict[str, list[str]]:
+        handled_by: dict[str, list[str]] = {}
+        for worker in await self._inspection.workers():
+            for task_type in msgspec.json.decode(worker.handlers, type=dict[str, msgspec.Raw]):
+                handled_by.setdefault(task_type, []).append(worker.id)
+        return handled_by

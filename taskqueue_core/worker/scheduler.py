@@ -45,12 +45,14 @@ class Scheduler:
         try:
             async with asyncio.timeout(pause):
                 await self._changed.wait()
-            return 0.0
         except TimeoutError:
-            self._due = None
+            await self._look()
+        return 0.0
+
+    async def _look(self) -> None:
+        self._due = None
         if self._fetcher.can_take:
             self._fetcher.wake()
         else:
             _, next_due = await self._broker.promote(self._partition)
             self.next_due(next_due)
-        return 0.0

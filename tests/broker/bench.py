@@ -247,7 +247,7 @@ def changes(before: Snapshot, after: Snapshot) -> Snapshot:
             fields = old.keys() | new.keys()
             found[name] = {f: new.get(f) for f in fields if old.get(f) != new.get(f)}
         elif name == "events":
-            found[name] = new[len(old or []) :]
+            found[name] = (new or [])[len(old or []) :]
         else:
             found[name] = new
     return found

@@ -15,6 +15,7 @@ from headers import SECTIONS, header_of
 from taskqueue_core import broker as broker_package
 from taskqueue_core.broker.scripts import PARTS, Argument, Limits, Scripts, assemble, source
 from taskqueue_core.errors import BrokerError, BrokerFullError, BrokerUnavailableError
+from taskqueue_core.keys import Keys
 from taskqueue_core.models import Priority
 from taskqueue_core.settings import Settings
 from taskqueue_core.states import TaskState
@@ -135,6 +136,18 @@ async def test_callers_match_the_headers(bench: Bench, monkeypatch: pytest.Monke
         for n_keys, n_arguments in sizes:
             assert n_keys == keys or (more_keys and n_keys > keys), name
             assert n_arguments == arguments or (more_arguments and n_arguments > arguments), name
+
+
+def test_the_data_model_page_names_every_key() -> None:
+    """The page beside the scripts lists every key that Python can name."""
+    page = (LUA / "README.md").read_text("utf-8")
+    keys = Keys("n")
+    makers = {"task", "body", "result", "history", "stream", "bell", "control", "worker"}
+    names = [getattr(keys, name) for name, kind in vars(Keys).items() if isinstance(kind, property)]
+    names += [getattr(keys, maker)("<>", *[1] * (maker == "stream")) for maker in makers]
+    for name in names:
+        suffix = name.removeprefix(keys.prefix).partition("<")[0]
+        assert suffix == keys.prefix or f"`P {suffix}" in page, name
 
 
 @pytest.mark.anyio

@@ -71,6 +71,7 @@ def test_interrupted_it_stops_everything(tmp_path: Path, number: signal.Signals)
         httpx.get(url + "/health")
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds the service through /proc")
 def test_a_service_that_dies_is_a_failure(tmp_path: Path) -> None:
     """The demo does not say that all went well when its service ended early."""
     with demo(tmp_path) as process:

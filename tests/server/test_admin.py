@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -12,6 +13,7 @@ from fleet import FakeWorker
 from structlog.testing import capture_logs
 
 from taskqueue_core.broker import Broker
+from taskqueue_core.processes import bind_listener
 from taskqueue_core.settings import RedisSettings, Settings
 
 pytestmark = pytest.mark.anyio
@@ -179,6 +181,18 @@ async def test_without_a_broker(settings: Settings, serving: Serving) -> None:
     }
     assert [each.status_code for each in (sick, refused, workers)] == [503, 503, 503]
     assert "127.0.0.1" not in sick.text + refused.text + workers.text
+
+
+async def test_silent_broker(
+    settings: Settings, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that takes connections and says nothing does not keep a probe waiting."""
+    monkeypatch.setattr("taskqueue_server.operations.system._PROBE_SECONDS", 0.1)
+    with bind_listener("127.0.0.1", 0) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        async with serving(settings.model_copy(update={"redis": RedisSettings(url=url)})) as client:
+            async with asyncio.timeout(2):
+                assert (await client.get("/admin/health")).status_code == 503
 
 
 async def test_unreachable_broker_is_said_once_without_its_password(

@@ -158,3 +158,14 @@ async def test_latecomers_of_a_closed_hub_are_sent_away(broker: Broker) -> None:
     subscriber = await hub.join()
     assert await subscriber.take() == [Close(1001)]
     await hub.leave(subscriber)
+
+
+async def test_listeners_may_leave_at_any_moment(broker: Broker) -> None:
+    """Leaving stops the reader even while its first command is on its way."""
+    for turns in range(20):
+        hub = Hub(broker, lambda: 0)
+        subscriber = await hub.join()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(1.5):  # shorter than a read that waits for events
+            await hub.leave(subscriber)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +18,7 @@ from taskqueue_core import metrics as fields
 from taskqueue_core.broker import Broker
 from taskqueue_core.settings import MetricsSettings, RedisSettings, Settings
 from taskqueue_server.app import create_app
+from taskqueue_server.metrics import _forget_dead
 
 pytestmark = pytest.mark.anyio
 Serving = Callable[[Settings], AbstractAsyncContextManager[httpx.AsyncClient]]
@@ -132,6 +137,20 @@ async def test_every_metric_of_the_old_system_is_there(
     assert {f"taskqueue_{name}" for name in expected.split()} <= names
     assert "_created" not in response.text
     assert worker.id in response.text
+
+
+def test_killed_processes_are_not_counted(tmp_path: Path) -> None:
+    """What a process had open when it was killed is not open any more."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    alive, dead, total = (
+        tmp_path / f"{name}.db"
+        for name in (f"gauge_livesum_{os.getpid()}", f"gauge_livesum_{ended.pid}", "counter_1")
+    )
+    for path in (alive, dead, total):
+        path.touch()
+    _forget_dead(tmp_path)
+    assert set(tmp_path.iterdir()) == {alive, total}
 
 
 async def test_without_a_broker(settings: Settings, serving: Serving) -> None:

@@ -29,6 +29,12 @@ _FLAGS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def logging_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a command that runs in this process from taking over the logging of all tests."""
+    monkeypatch.setattr(cli, "configure_logging", lambda level: None)
+
+
 def run(*arguments: str) -> tuple[int, str]:
     """Run the command in this process; return its exit code and what it printed."""
     result = CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, arguments)
@@ -152,6 +158,18 @@ def test_embedded_broker_ends_with_the_server_and_keeps_the_tasks(tmp_path: Path
     assert not (tmp_path / "broker.sock").exists()
     with server("--data-dir", str(tmp_path)) as (_, client):
         assert client.get(location).json()["state"] == "pending"
+
+
+def test_processes_count_together(tmp_path: Path) -> None:
+    """Whichever process answers, metrics show the requests of all."""
+    with server("--data-dir", str(tmp_path), "--workers", "2") as (_, client):
+        for _ in range(12):
+            httpx.get(f"{client.base_url}/health")  # a connection of its own each
+        expected = 'http_requests_total{method="GET",path="/health",status="200"} 12.0'
+        for _ in range(4):
+            text = httpx.get(f"{client.base_url}/metrics").text
+            assert f"taskqueue_{expected}" in text
+            assert "taskqueue_websocket_connections 0.0" in text
 
 
 def test_nothing_serves_after_the_parent_was_killed(tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""Pass on what the broker says to the parts of a worker that it concerns.
+
+The parts report to the desk and are reached through it, so it comes first and learns of them as
+they are made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from taskqueue_core.errors import BrokerFullError, BrokerUnavailableError
+from taskqueue_core.keys import id_from_hex
+from taskqueue_core.logs import Throttle
+from taskqueue_core.models import Delivery, Fetched, Outcome, OutcomeStatus
+from taskqueue_core.worker import outcomes
+from taskqueue_core.worker.executor import Executor
+from taskqueue_core.worker.fetcher import Fetcher
+from taskqueue_core.worker.heartbeat import Answer
+from taskqueue_core.worker.pause import Pause
+from taskqueue_core.worker.recovery import Recovery
+from taskqueue_core.worker.registration import Registration
+from taskqueue_core.worker.routing import Misrouted
+from taskqueue_core.worker.scheduler import Scheduler
+
+
+class Desk:
+    """Where deliveries, outcomes and news change hands."""
+
+    executor: Executor
+    fetcher: Fetcher
+    misrouted: Misrouted
+    recovery: Recovery
+    registration: Registration
+    scheduler: Scheduler
+
+    def __init__(self, worker_id: str, throttle: Throttle) -> None:
+        self.pause = Pause(self._pause_changed, time.monotonic)
+        self.has_beat = asyncio.Event()
+        self._throttle = throttle
+        self._log = structlog.get_logger("taskqueue.worker").bind(worker_id=worker_id)
+
+    def start(self, delivery: Delivery) -> None:
+        """Run a delivery; one that comes after the worker was told to stop goes straight back."""
+        if self.fetcher.is_open:
+            self.executor.start(delivery)
+        else:
+            self.report(outcomes.release(delivery))
+
+    def report(self, outcome: Outcome) -> None:
+        """Take an outcome to the broker."""
+        self.fetcher.report(outcome)
+
+    def put_aside(self, delivery: Delivery) -> None:
+        """Take care of a delivery that nobody here can run."""
+        self.misrouted.take(delivery)
+
+    def settled(self, outcome: Outcome, status: OutcomeStatus) -> None:
+        """Forget a delivery whose outcome the broker has answered."""
+        self.executor.settled(outcome)
+        if status is OutcomeStatus.STALE and self._throttle.allow("stale"):
+            self._log.warning(
+                "outcome refused: the task was given to another worker",
+                task_id=id_from_hex(outcome.delivery.digits),
+            )
+
+    def refused(self, outcome: Outcome, error: Exception) -> None:
+        """Give up an outcome that the broker cannot take; the task's lease runs out."""
+        self.executor.settled(outcome)
+        if self._throttle.allow("refused"):
+            self._log.error(
+                "outcome given up: the broker cannot take it",
+                task_id=id_from_hex(outcome.delivery.digits),
+                error=str(error),
+            )
+
+    def answered(self, fetched: Fetched, asked_at: float) -> None:
+        """Hear what the answer to a fetch says beside the deliveries."""
+        self.scheduler.next_due(fetched.next_due_ms)
+        if fetched.is_known:
+            self.pause.saw(is_on=fetched.is_paused, asked_at=asked_at)
+        else:
+            self.registration.lost()
+        self.registration.saw_version(fetched.queues_version)
+
+    def beat(self, answer: Answer) -> None:
+        """Hear the answer to a heartbeat."""
+        beat = answer.beat
+        if not beat.is_known:
+            self.registration.lost()
+            return
+        self.has_beat.set()
+        self.recovery.beat_answered()
+        self.pause.saw(is_on=beat.is_paused, asked_at=answer.asked_at)
+
+    def beat_failed(self, error: Exception) -> None:
+        """Hear that a heartbeat was not answered, or with an error."""
+        if isinstance(error, (BrokerUnavailableError, BrokerFullError)):
+            self.recovery.broker_lost()
+        elif self._throttle.allow("heartbeat"):
+            self._log.error("the broker cannot look for forgotten tasks", error=str(error))
+
+    def lost(self, deliveries: list[Delivery]) -> None:
+        """Hear which deliveries are somebody else's now."""
+        for delivery in deliveries:
+            self.executor.lost(delivery)
+
+    def heard(self, message: str) -> None:
+        """Hear a control message."""
+        if message in {"pause", "resume"}:
+            self.pause.heard(is_on=message == "pause")
+
+    def _pause_changed(self, is_paused: bool) -> None:  # noqa: FBT001 (a callback with one fact)
+        self._log.info("worker paused" if is_paused else "worker resumed")
+        self.fetcher.is_paused = is_paused
+        if not is_paused:
+            self.fetcher.wake()

@@ -1,0 +1,302 @@
+"""The real broker beside its model: random calls, crashes and lost replies, compared each step."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from bench import CLOCK, Bench, complete, fail, hold, release
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from model import BACKLOG, FORGOTTEN_MS, LEASE_MS, Model
+
+from taskqueue_core.broker import Broker, WorkerSession, open_redis
+from taskqueue_core.broker.scripts import Limits
+from taskqueue_core.errors import CapacityError, StateConflictError
+from taskqueue_core.keys import GROUP, id_from_hex, id_to_hex
+from taskqueue_core.models import Delivery, Outcome, OutcomeStatus, Priority
+from taskqueue_core.settings import QueueSettings, Settings
+from taskqueue_core.states import RETRYABLE, TaskState
+
+T = TypeVar("T")
+NAMES = ("w0", "w1")
+
+#: Steps of the clock: within a lease, and past one; never close to a boundary, since Redis' own
+#: clock, which counts the age of leases, goes on by a few milliseconds.
+STEPS_MS = (30, 4_000, 11_000, 17_000, 8 * 86_400_000)
+
+
+class Machine(RuleBasedStateMachine):
+    """Two workers, any number of clients, one partition; the backlog limit is small."""
+
+    redis_settings: Settings
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.instances = 0
+        self.requests = 0
+        self.seen_events = 0
+        self.folded: dict[str, str] = {}
+        self.held: dict[str, list[Delivery]] = {name: [] for name in NAMES}
+        self.past: list[tuple[str, str, Delivery]] = []
+        self.sessions: dict[str, WorkerSession] = {}
+        self.run(self._open())
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """Run a call of the broker to its end."""
+        return self.loop.run_until_complete(call)
+
+    async def _open(self) -> None:
+        queue = QueueSettings(namespace=f"m{time.monotonic_ns()}"[:30], max_queue_size=BACKLOG)
+        settings = self.redis_settings.model_copy(update={"queue": queue})
+        assert Limits.from_settings(settings).lease_ms == LEASE_MS
+        self.broker = Broker(open_redis(settings), settings, clock=CLOCK)
+        now = time.time_ns() // 1_000_000 + 3_600_000
+        self.bench = Bench(self.broker, now)
+        self.model = Model(now)
+        await self.bench.advance(0)
+        await self.broker.prepare()
+        for name in NAMES:
+            await self._join(name)
+
+    async def _join(self, name: str) -> None:
+        self.instances += 1
+        session = self.broker.session(name, f"i{self.instances}")
+        await session.register(concurrency=4, version="1", handlers={})
+        self.sessions[name] = session
+        self.held[name] = []
+
+    def teardown(self) -> None:
+        """Leave nothing in Redis."""
+        self.run(self.bench.clean())
+        self.run(self.bench.redis.delete(self.bench.keys.prefix + "clock"))
+        self.run(self.broker.close())
+        self.loop.close()
+
+    # Clients
+
+    @rule(priority=st.integers(0, 3), delay=st.sampled_from([None, -1, 3_000, 20_000]))
+    def submit(self, priority: int, delay: int | None) -> None:
+        """Submit; the same call again has the same answer."""
+        due = None if delay is None else self.model.now + delay
+        task = self.bench.new(priority=Priority(priority), scheduled_at_ms=due)
+        is_accepted = self.model.submit(id_to_hex(task.id), priority, due)
+        for _ in range(2):
+            answer = self.run(self.broker.submit_many([task]))[0]
+            assert isinstance(answer, CapacityError) is not is_accepted
+
+    @precondition(lambda self: self.model.tasks)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        """Cancel any task."""
+        task = data.draw(st.sampled_from(list(self.model.tasks.values())))
+        is_possible = self.model.cancel(task)
+        try:
+            self.run(self.broker.cancel(id_from_hex(task.digits)))
+        except StateConflictError:
+            assert not is_possible
+        else:
+            assert is_possible
+
+    @precondition(lambda self: self.model.in_state(*RETRYABLE))
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        """Retry an ended task."""
+        task = data.draw(st.sampled_from(self.model.in_state(*RETRYABLE)))
+        assert self.model.restart(task)
+        self.run(self.broker.retry(id_from_hex(task.digits)))
+
+    @rule()
+    def redrive(self) -> None:
+        """Retry all dead letters, the oldest first."""
+        dead = sorted(self.model.in_state(TaskState.DEAD_LETTER), key=lambda t: (t.ended, t.digits))
+        assert self.run(self.broker.redrive()) == len(dead)
+        for task in dead:
+            self.model.restart(task)
+
+    @rule()
+    def clear(self) -> None:
+        """Give all dead letters up."""
+        dead = self.model.in_state(TaskState.DEAD_LETTER)
+        assert self.run(self.broker.clear()) == len(dead)
+        for task in dead:
+            self.model.end(task, TaskState.FAILED)
+
+    @rule(priority=st.integers(0, 3))
+    def purge(self, priority: int) -> None:
+        """Cancel everything that waits at a priority."""
+        purged = self.model.purge(priority)
+        assert self.run(self.broker.purge(Priority(priority))) == purged
+
+    # Workers
+
+    @rule(name=st.sampled_from(NAMES), wanted=st.integers(1, 4), is_lost=st.booleans())
+    def fetch(self, name: str, wanted: int, *, is_lost: bool) -> None:
+        """Take tasks; when the reply is lost, the same request brings the same ones."""
+        session = self.sessions[name]
+        expected = self.model.fetch(name, session.instance, wanted)
+        self.requests += 1
+        streams = [self.bench.keys.stream("default", n) for n in (3, 2, 1, 0)]
+        for _ in range(1 + is_lost):
+            fetched = self.run(session.fetch(wanted, streams=streams, request=self.requests))
+            assert [delivery.digits for delivery in fetched.deliveries] == expected or (
+                # A repeat of a request that brought nothing is a request like any other.
+                not expected
+            )
+        self._take(name, fetched.deliveries)
+
+    def _take(self, name: str, deliveries: list[Delivery]) -> None:
+        self.held[name] += deliveries
+        for delivery in deliveries:
+            self.past.append((name, self.sessions[name].instance, delivery))
+            task = self.model.tasks[delivery.digits]
+            assert delivery.number == task.fence[0]
+            assert delivery.attempts == task.attempts
+            assert delivery.lost_leases == task.lost
+
+    @precondition(lambda self: self.past)
+    @rule(data=st.data(), kind=st.sampled_from(["complete", "fail", "release", "hold"]))
+    def report(self, data: st.DataObject, kind: str) -> None:
+        """Report any delivery there ever was, twice: only the latest one may change anything."""
+        name, instance, delivery = data.draw(st.sampled_from(self.past[-12:]))
+        session = self.broker.session(name, instance)
+        retries = data.draw(st.integers(0, 2))
+        task = self.model.owned(delivery.digits, (delivery.number, instance))
+        outcome = self._outcome(kind, delivery, retries)
+        call = getattr(session, kind)
+        if task:
+            self._apply(kind, task, retries)
+            assert self.run(call([outcome])) == [OutcomeStatus.ACCEPTED]
+            assert self.run(call([outcome])) == [OutcomeStatus.ALREADY]
+        else:
+            assert self.run(call([outcome])) != [OutcomeStatus.ACCEPTED]
+
+    def _outcome(self, kind: str, delivery: Delivery, retries: int) -> Outcome:
+        match kind:
+            case "complete":
+                return complete(delivery)
+            case "fail":
+                return fail(delivery, max_retries=retries, delay_ms=2_000)
+            case "release":
+                return release(delivery)
+        return hold(delivery, longest_ms=100 * 86_400_000)
+
+    def _apply(self, kind: str, task: Any, retries: int) -> None:
+        match kind:
+            case "complete":
+                self.model.end(task, TaskState.COMPLETED)
+            case "fail":
+                self.model.fail(task, retries, 2_000)
+            case "release":
+                self.model.release(task)
+            case "hold":
+                self.model.hold(task, 5_000)
+
+    @rule(name=st.sampled_from(NAMES), forgets=st.booleans())
+    def beat(self, name: str, *, forgets: bool) -> None:
+        """Renew leases; what a worker does not name goes back when it is old enough."""
+        session = self.sessions[name]
+        named = [] if forgets else self.held[name]
+        self.model.beat(name, session.instance, {(d.digits, d.number) for d in named})
+        streams = [self.bench.keys.stream("default", n) for n in (3, 2, 1, 0)]
+        self.requests += 1
+        beat = self.run(
+            session.heartbeat(
+                request=self.requests,
+                held=named[-100:],
+                active=0,
+                forgotten_ms=FORGOTTEN_MS,
+                streams=streams,
+            )
+        )
+        assert beat.is_known
+
+    @rule(name=st.sampled_from(NAMES))
+    def recover(self, name: str) -> None:
+        """Take over what has lapsed."""
+        session = self.sessions[name]
+        streams = [self.bench.keys.stream("default", n) for n in (3, 2, 1, 0)]
+        expected = self.model.recover(name, session.instance)
+        recovered = self.run(session.recover(100, streams=streams))
+        assert {delivery.digits for delivery in recovered.deliveries} == expected
+        self._take(name, recovered.deliveries)
+
+    @rule(name=st.sampled_from(NAMES))
+    def crash(self, name: str) -> None:
+        """Lose a worker and start it again under its name: nobody knows what it held."""
+        self.run(self.bench.redis.delete(self.bench.keys.worker(name)))
+        self.run(self._join(name))
+
+    # Time and the broker itself
+
+    @rule(step=st.sampled_from(STEPS_MS))
+    def advance(self, step: int) -> None:
+        """Move the clock, and the age of every lease with it."""
+        self.model.now += step
+        for task in self.model.in_state(TaskState.RUNNING):
+            task.age += step
+        self.run(self._age(step))
+
+    async def _age(self, step: int) -> None:
+        await self.bench.advance(step)
+        # Registrations live by the real clock; the beat that each worker owes is a rule of its own.
+        for priority in range(4):
+            stream = self.bench.keys.stream("default", priority)
+            if not await self.bench.redis.exists(stream):
+                continue
+            rows = await self.bench.redis.xpending_range(stream, GROUP, "-", "+", 100)
+            for row in rows:
+                await self.bench.redis.xclaim(
+                    stream,
+                    GROUP,
+                    row["consumer"],
+                    0,
+                    [row["message_id"]],
+                    idle=row["time_since_delivered"] + step,
+                    justid=True,
+                )
+
+    @rule()
+    def promote(self) -> None:
+        """Move due tasks."""
+        self.model.promote(100)
+        self.run(self.broker.promote())
+
+    @rule()
+    def retain(self) -> None:
+        """Delete what is over."""
+        self.model.retain()
+        self.run(self.broker.retain())
+
+    @rule()
+    def forget_scripts(self) -> None:
+        """Have Redis forget the scripts."""
+        self.run(self.bench.redis.script_flush())
+
+    @invariant()
+    def everything_is_in_its_place(self) -> None:
+        """Audit the namespace and compare every task with the model's."""
+        assert self.run(self.broker.inspection.audit()) == []
+        keys, digits = self.bench.keys, list(self.model.tasks)
+        stored = self.run(self.broker.inspection.read(keys, digits)) if digits else []
+        found = {
+            id_to_hex(t.id): (t.state, t.attempts, t.lost_leases, t.deliveries) for t in stored
+        }
+        expected = {
+            t.digits: (t.state, t.attempts, t.lost, t.fence[0]) for t in self.model.tasks.values()
+        }
+        assert found == expected
+
+    @invariant()
+    def events_tell_the_states(self) -> None:
+        """Fold the events: the last one of a task names its state."""
+        for event in self.run(self.bench.events(self.seen_events)):
+            self.seen_events = event.sequence
+            if "task_id" in event.data:
+                self.folded[id_to_hex(event.data["task_id"])] = event.data["state"]
+        for digits, task in self.model.tasks.items():
+            if task.held_since is None or task.state is not TaskState.SCHEDULED:
+                assert self.folded[digits] == task.state

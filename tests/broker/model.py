@@ -1,0 +1,198 @@
+"""A model of the broker in plain Python: what every call must do, without Redis.
+
+It keeps the queues, the schedule and each task's counters as the life cycle demands; the machine
+in ``machine.py`` runs the real scripts beside it and compares the two after every step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from taskqueue_core.states import CANCELLABLE, RETRYABLE, TERMINAL, TaskState
+
+LEASE_MS = 15_000
+GRACE_MS = LEASE_MS // 3 + 1000
+MAX_LOST = 3
+FORGOTTEN_MS = 10_000
+RETENTION_MS = 7 * 86_400_000
+DEAD_RETENTION_MS = 30 * 86_400_000
+BACKLOG = 12
+
+S = TaskState
+Fence = tuple[int, str]
+
+
+@dataclass
+class ModelTask:
+    """One task as it should be. ``fence`` names its latest delivery."""
+
+    digits: str
+    priority: int
+    state: TaskState
+    due: int = 0
+    attempts: int = 0
+    lost: int = 0
+    fence: Fence = (0, "")
+    consumer: str = ""
+    age: int = 0
+    is_forgiven: bool = False
+    ended: int = 0
+    held_since: int | None = None
+
+
+@dataclass
+class Model:
+    """The whole namespace."""
+
+    now: int
+    tasks: dict[str, ModelTask] = field(default_factory=dict)
+    waiting: list[list[str]] = field(default_factory=lambda: [[], [], [], []])
+    heartbeat: int = 0
+    grace: int = 0
+
+    def in_state(self, *states: TaskState) -> list[ModelTask]:
+        """Return the tasks in one of the states."""
+        return [task for task in self.tasks.values() if task.state in states]
+
+    def backlog(self) -> int:
+        """Return the number of unfinished tasks."""
+        return sum(task.state not in TERMINAL for task in self.tasks.values())
+
+    def submit(self, digits: str, priority: int, due: int | None) -> bool:
+        """Accept a task, or not because the backlog is full."""
+        if self.backlog() >= BACKLOG:
+            return False
+        is_later = due is not None and due > self.now
+        task = ModelTask(digits, priority, S.SCHEDULED if is_later else S.PENDING, due=due or 0)
+        self.tasks[digits] = task
+        if not is_later:
+            self.waiting[priority].append(digits)
+        return True
+
+    def enqueue(self, task: ModelTask) -> None:
+        """Put a task at the end of its queue."""
+        task.state = S.PENDING
+        self.waiting[task.priority].append(task.digits)
+
+    def promote(self, limit: int) -> None:
+        """Move due tasks to their queues, earliest first."""
+        due = [t for t in self.in_state(S.SCHEDULED, S.RETRYING) if t.due <= self.now]
+        for task in sorted(due, key=lambda t: (t.due, t.digits))[:limit]:
+            self.enqueue(task)
+
+    def fetch(self, consumer: str, instance: str, wanted: int) -> list[str]:
+        """Hand out tasks by priority, first come first served."""
+        self.promote(20)
+        taken = []
+        for queue in reversed(self.waiting):
+            while queue and len(taken) < wanted:
+                task = self.tasks[queue.pop(0)]
+                task.state = S.RUNNING
+                task.attempts += 1
+                task.fence = (task.fence[0] + 1, instance)
+                task.consumer, task.age = consumer, 0
+                taken.append(task.digits)
+        return taken
+
+    def owned(self, digits: str, fence: Fence) -> ModelTask | None:
+        """Return the running task if this delivery is its latest."""
+        task = self.tasks.get(digits)
+        if task and task.state is S.RUNNING and task.fence == fence:
+            return task
+        return None
+
+    def end(self, task: ModelTask, state: TaskState) -> None:
+        """Finish a task."""
+        task.state, task.ended = state, self.now
+
+    def fail(self, task: ModelTask, max_retries: int, delay: int) -> None:
+        """Retry later, or give up."""
+        task.held_since = None
+        if task.attempts > max_retries:
+            self.end(task, S.DEAD_LETTER)
+        else:
+            task.state, task.due = S.RETRYING, self.now + delay
+
+    def release(self, task: ModelTask) -> None:
+        """Give an attempt back."""
+        task.attempts -= 1
+        self.enqueue(task)
+
+    def hold(self, task: ModelTask, cap: int) -> None:
+        """Put aside for as long as it has been put aside."""
+        task.attempts -= 1
+        task.held_since = self.now if task.held_since is None else task.held_since
+        task.state = S.SCHEDULED
+        task.due = self.now + max(50, min(self.now - task.held_since, cap))
+
+    def beat(self, consumer: str, instance: str, named: set[tuple[str, int]]) -> None:
+        """Renew what is named, give back what is not."""
+        if self.heartbeat and self.now - self.heartbeat > LEASE_MS:
+            self.grace = self.now + GRACE_MS
+        self.heartbeat = self.now
+        for task in self.in_state(S.RUNNING):
+            if task.fence[1] != instance or task.consumer != consumer:
+                continue
+            if (task.digits, task.fence[0]) in named:
+                task.age = 0
+        forgotten = [
+            task
+            for task in self.in_state(S.RUNNING)
+            if task.fence[1] == instance and task.consumer == consumer and task.age >= FORGOTTEN_MS
+        ]
+        for task in forgotten:
+            self.release(task)
+
+    def recover(self, consumer: str, instance: str) -> set[str]:
+        """Take over what has lapsed, unless the broker itself was away."""
+        if self.now - self.heartbeat > LEASE_MS or self.now < self.grace:
+            return set()
+        is_counted = self.now > self.grace + LEASE_MS
+        taken = set()
+        for task in self.in_state(S.RUNNING):
+            if task.age < LEASE_MS:
+                continue
+            if not is_counted and not task.is_forgiven:
+                task.is_forgiven = True
+            else:
+                task.lost += 1
+            if task.lost >= MAX_LOST:
+                task.attempts -= 1
+                self.end(task, S.DEAD_LETTER)
+            else:
+                task.fence = (task.fence[0] + 1, instance)
+                task.consumer, task.age = consumer, 0
+                taken.add(task.digits)
+        return taken
+
+    def cancel(self, task: ModelTask) -> bool:
+        """Cancel a task that has not started."""
+        if task.state not in CANCELLABLE:
+            return False
+        if task.state is S.PENDING:
+            self.waiting[task.priority].remove(task.digits)
+        self.end(task, S.CANCELLED)
+        return True
+
+    def restart(self, task: ModelTask) -> bool:
+        """Send an ended task back as if new."""
+        if task.state not in RETRYABLE:
+            return False
+        task.attempts = task.lost = 0
+        task.is_forgiven, task.held_since = False, None
+        self.enqueue(task)
+        return True
+
+    def purge(self, priority: int) -> int:
+        """Cancel what waits at a priority."""
+        purged = list(self.waiting[priority])
+        for digits in purged:
+            self.cancel(self.tasks[digits])
+        return len(purged)
+
+    def retain(self) -> None:
+        """Forget ended tasks whose time is over."""
+        for task in list(self.tasks.values()):
+            kept = DEAD_RETENTION_MS if task.state is S.DEAD_LETTER else RETENTION_MS
+            if task.state in TERMINAL and self.now - task.ended >= kept:
+                del self.tasks[task.digits]
