@@ -23,6 +23,7 @@ help: ## List the targets
 	@awk -F ': .*## ' '/^[a-z-]+: .*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything into .venv (other targets do it when it is needed)
+	@echo "$(VENV) is ready"
 
 $(STAMP): pyproject.toml $(PROJECTS)
 	@command -v $(PYTHON) >/dev/null || { \
@@ -40,7 +41,7 @@ $(STAMP): pyproject.toml $(PROJECTS)
 		&& $(BIN)/uv pip install --quiet --python $(BIN)/python $(EDITABLE) \
 		|| { echo "uv could not do it; installing with pip, which takes a little longer"; \
 			$(BIN)/python -m pip install --quiet $(EDITABLE); }
-	@$(BIN)/python -c 'from taskqueue_core import __version__; print("Ready: taskqueue", __version__)'
+	@$(BIN)/python -c 'from taskqueue_core import __version__; print("Installed taskqueue", __version__)'
 	@touch $@
 
 demo: $(STAMP) ## See tasks run, wait, fail and be replayed, in ten seconds

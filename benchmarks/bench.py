@@ -80,6 +80,7 @@ def main() -> int:
                 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                     runner.run(measure(chosen, report, directory, broker.url))
             except BenchError as error:
+                report.show()
                 log = directory / "processes.log"
                 lines = log.read_text(errors="replace").splitlines() if log.exists() else []
                 print("\n".join(["", f"bench: {error}", *lines[-10:]]), file=sys.stderr)
@@ -87,7 +88,7 @@ def main() -> int:
     report.show()
     report.write(chosen.output)
     print(f"\nAll of it is in {chosen.output}")
-    speed = report.find("concurrency 100: speed")
+    speed = report.find("concurrency 100", "speed")
     if speed is not None and speed < chosen.require:
         print(f"bench: {speed:.0f} tasks/s, {chosen.require:.0f} are required", file=sys.stderr)
         return 1

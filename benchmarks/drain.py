@@ -33,17 +33,23 @@ async def measure_drain(
     for number in range(1, repeat + 1):
         report.progress(f"drain of {tasks} tasks, concurrency {concurrency}: {number} of {repeat}")
         runs.append(await _drain(bench, f"drain{concurrency}-{number}", tasks, concurrency))
-    group = f"Drain of {tasks} echo tasks by one worker process, embedded broker with AOF"
-    name = f"concurrency {concurrency}"
-    report.add(group, f"{name}: speed", "tasks/s", [run.tasks_per_second for run in runs])
-    report.add(group, f"{name}: worker CPU", "us/task", [run.worker_us for run in runs])
-    report.add(group, f"{name}: broker CPU", "us/task", [run.broker_us for run in runs])
-    report.add(group, f"{name}: worker memory after it", "MiB", [run.worker_mib for run in runs])
     report.add(
-        group, f"{name}: broker memory, queued", "B/task", [run.queued_bytes for run in runs]
+        f"Drain of {tasks} echo tasks by one worker process, embedded broker with AOF",
+        f"concurrency {concurrency}",
+        {
+            ("speed", "tasks/s"): [run.tasks_per_second for run in runs],
+            ("worker CPU", "us/task"): [run.worker_us for run in runs],
+            ("broker CPU", "us/task"): [run.broker_us for run in runs],
+            ("worker RSS", "MiB"): [run.worker_mib for run in runs],
+        },
     )
     report.add(
-        group, f"{name}: broker memory, finished", "B/task", [run.finished_bytes for run in runs]
+        "Memory of the broker without the event stream, minimal echo tasks",
+        f"concurrency {concurrency}",
+        {
+            ("queued", "B/task"): [run.queued_bytes for run in runs],
+            ("finished", "B/task"): [run.finished_bytes for run in runs],
+        },
     )
 
 
@@ -81,7 +87,6 @@ async def measure_retention(bench: Rig, report: Report, *, tasks: int) -> None:
     """Let finished tasks expire at once: nothing of them may stay."""
     report.progress(f"retention of {tasks} tasks")
     settings = bench.settings("retention", concurrency=100, retention_seconds=0.5)
-    group = f"Keys of the namespace around {tasks} tasks kept for half a second, event stream apart"
     async with bench.broker(settings) as broker, bench.worker(broker):
 
         async def is_empty() -> bool:
@@ -101,8 +106,11 @@ async def measure_retention(bench: Rig, report: Report, *, tasks: int) -> None:
         most = len(await rig.key_names(broker))
         await rig.until(is_empty, "the tasks did not expire")
         after = await rig.key_names(broker)
-    report.add(group, "keys before", "keys", [len(before)])
-    report.add(group, "keys with the finished tasks", "keys", [most])
-    report.add(group, "keys after retention", "keys", [len(after)])
+    keys = {("before", "keys"): [len(before)], ("with them", "keys"): [most]}
+    report.add(
+        "Keys around tasks that are kept for half a second, event stream apart",
+        f"{tasks} tasks",
+        {**keys, ("after retention", "keys"): [len(after)]},
+    )
     if left := after - before:
         raise BenchError(f"{len(left)} keys are left after retention, such as {min(left)}")

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import rig
 from machine import cpu_seconds
@@ -52,9 +53,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the first request."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._send(transport)
+        # uvloop's transports are none of asyncio's classes.
+        self._transport = cast("asyncio.Transport", transport)
+        self._send(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; before its time that is an error."""
@@ -131,12 +132,14 @@ async def _measure(
     elapsed = await _run(target.port, load, count, seconds)
     spent = [after - start for start, after in zip(before, await target.cpu(), strict=True)]
     done = len(load.waits_ms)
-    group = "HTTP through one server process, authentication off (the default)"
-    report.add(group, f"{name}: speed", "requests/s", [done / elapsed])
-    report.add(group, f"{name}: p50", "ms", [percentile(load.waits_ms, 50)])
-    report.add(group, f"{name}: p99", "ms", [percentile(load.waits_ms, 99)])
-    for whose, cpu in zip(("server", "broker", "this client's"), spent, strict=True):
-        report.add(group, f"{name}: {whose} CPU", "us/request", [cpu / done * 1e6])
+    values = {
+        ("speed", "requests/s"): [done / elapsed],
+        ("p50", "ms"): [percentile(load.waits_ms, 50)],
+        ("p99", "ms"): [percentile(load.waits_ms, 99)],
+    }
+    for whose, cpu in zip(("server", "broker", "client"), spent, strict=True):
+        values[f"{whose} CPU", "us/request"] = [cpu / done * 1e6]
+    report.add("HTTP through one server process, authentication off (the default)", name, values)
 
 
 async def _run(port: int, load: Load, count: int, seconds: float) -> float:
@@ -150,6 +153,9 @@ async def _run(port: int, load: Load, count: int, seconds: float) -> float:
     ends = asyncio.gather(*(connection.ended for _, connection in opened))
     await asyncio.wait([ends], timeout=seconds)
     load.is_over = True
-    async with asyncio.timeout(rig.PATIENCE_SECONDS):
-        await ends
+    try:
+        async with asyncio.timeout(rig.PATIENCE_SECONDS):
+            await ends
+    except TimeoutError:
+        raise BenchError("the server did not answer all requests") from None
     return time.perf_counter() - started

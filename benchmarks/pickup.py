@@ -20,7 +20,6 @@ _PER_SECOND = 50
 async def measure_pickup(bench: Rig, report: Report, directory: Path, *, tasks: int) -> None:
     """Submit tasks one by one, 50 a second, to a worker that has nothing else to do."""
     report.progress(f"pickup of {tasks} tasks at {_PER_SECOND}/s")
-    group = f"Pickup of {tasks} tasks by an idle worker at {_PER_SECOND}/s"
     path = [_PROBE, _make_distribution(directory)]
     async with (
         bench.broker(bench.settings("pickup")) as broker,
@@ -44,11 +43,10 @@ async def measure_pickup(bench: Rig, report: Report, directory: Path, *, tasks: 
             if task.state is not TaskState.COMPLETED:
                 raise BenchError(f"task {task_id} is {task.state}")
             pickup_ms.append((int(task.result) - began_ns) / 1e6)
-    for percent in (50, 99):
-        report.add(group, f"pickup p{percent}", "ms", [percentile(pickup_ms, percent)])
-    for percent in (50, 99):
-        name = f"of which the submit call alone p{percent}"
-        report.add(group, name, "ms", [percentile(submit_ms, percent)])
+    rows = {"submission to handler": pickup_ms, "of which the submit call": submit_ms}
+    for row, times_ms in rows.items():
+        percentiles = {(f"p{n}", "ms"): [percentile(times_ms, n)] for n in (50, 99)}
+        report.add(f"Pickup by an idle worker, {tasks} tasks at {_PER_SECOND}/s", row, percentiles)
 
 
 def _make_distribution(directory: Path) -> Path:

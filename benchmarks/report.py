@@ -1,4 +1,4 @@
-"""Figures with their units: collected, printed as a table, written as JSON."""
+"""Figures with their units: collected, printed as tables, written as JSON."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from pathlib import Path
 class Figure:
     """One measured value; ``samples`` are its repeats, ``value`` their median."""
 
-    group: str
-    name: str
+    table: str
+    row: str
+    column: str
     unit: str
     samples: Sequence[float]
 
@@ -25,6 +26,13 @@ class Figure:
     def value(self) -> float:
         """Return the median of the repeats."""
         return statistics.median(self.samples)
+
+    def show(self) -> str:
+        """Return the median, and with repeats the lowest and the highest value."""
+        if len(self.samples) == 1:
+            return _number(self.value)
+        low, high = _number(min(self.samples)), _number(max(self.samples))
+        return f"{_number(self.value)} [{low}..{high}]"
 
 
 class Report:
@@ -36,29 +44,28 @@ class Report:
         self.figures: list[Figure] = []
 
     def progress(self, text: str) -> None:
-        """Tell a person what is being measured now; on stderr, beside the table."""
+        """Tell a person what is being measured now; on stderr, beside the tables."""
         print(f"[{time.monotonic() - self._started:6.1f} s] {text}", file=sys.stderr, flush=True)
 
-    def add(self, group: str, name: str, unit: str, samples: Sequence[float]) -> None:
-        """Take a figure."""
-        self.figures.append(Figure(group=group, name=name, unit=unit, samples=samples))
+    def add(self, table: str, row: str, values: Mapping[tuple[str, str], Sequence[float]]) -> None:
+        """Take a row of a table: (column, unit) -> the repeats of its value."""
+        for (column, unit), samples in values.items():
+            figure = Figure(table=table, row=row, column=column, unit=unit, samples=samples)
+            self.figures.append(figure)
 
-    def find(self, name: str) -> float | None:
+    def find(self, row: str, column: str) -> float | None:
         """Return the value of a figure, ``None`` when it was not measured."""
-        return next((figure.value for figure in self.figures if figure.name == name), None)
+        found = (one.value for one in self.figures if (one.row, one.column) == (row, column))
+        return next(found, None)
 
     def show(self) -> None:
-        """Print the machine and the table."""
+        """Print the machine and the tables."""
         for name, text in self._machine.items():
             print(f"{name:<18} {text}")
-        group = ""
-        for figure in self.figures:
-            if figure.group != group:
-                group = figure.group
-                print(f"\n{group}")
-            low, high = _number(min(figure.samples)), _number(max(figure.samples))
-            spread = f"  ({low} to {high})" if len(figure.samples) > 1 else ""
-            print(f"  {figure.name:<46} {_number(figure.value):>10} {figure.unit}{spread}")
+        for table in dict.fromkeys(figure.table for figure in self.figures):
+            print(f"\n{table}")
+            for line in _lines([one for one in self.figures if one.table == table]):
+                print(f"  {line}")
 
     def write(self, path: Path) -> None:
         """Write everything as JSON; a value that is not known is null."""
@@ -78,9 +85,22 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
+def _lines(figures: Sequence[Figure]) -> list[str]:
+    """Lay one table out: a line of columns, a line of their units, a line for each row."""
+    columns = dict.fromkeys((figure.column, figure.unit) for figure in figures)
+    cells = {(figure.row, figure.column): figure.show() for figure in figures}
+    rows = list(dict.fromkeys(figure.row for figure in figures))
+    grid = [["", *(name for name, _ in columns)], ["", *(unit for _, unit in columns)]]
+    grid += [[row, *(cells.get((row, name), "") for name, _ in columns)] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    return [
+        "   ".join(map(str.rjust, [line[0].ljust(widths[0]), *line[1:]], widths)) for line in grid
+    ]
+
+
 def _number(value: float) -> str:
     if math.isnan(value):
         return "-"
-    if abs(value) >= 100:
+    if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}".replace(",", " ")
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"

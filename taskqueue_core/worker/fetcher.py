@@ -107,7 +107,6 @@ class Fetcher:
         """Hand in an outcome and give back its slot."""
         self._outcomes.append(outcome)
         self.free += 1
-        self._is_quiet.clear()
         self._schedule()
 
     def reserve(self, most: int) -> int:
@@ -135,6 +134,7 @@ class Fetcher:
     def _schedule(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
+            self._is_quiet.clear()
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
@@ -148,12 +148,15 @@ class Fetcher:
             self.free -= wanted
             call = asyncio.create_task(self._call(self._lanes.pop(), batch, wanted))
             self._calls.add(call)
-            self._is_quiet.clear()
             call.add_done_callback(self._called)
+        self._note_quiet()
 
     def _called(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
-        if not self._calls and not self._outcomes:
+        self._note_quiet()
+
+    def _note_quiet(self) -> None:
+        if not self._calls and not self._outcomes and not self._is_scheduled:
             self._is_quiet.set()
 
     async def _call(self, lane: int, outcomes: list[Outcome], wanted: int) -> None:

@@ -18,10 +18,11 @@ from taskqueue_core.errors import CapacityError, StateConflictError
 from taskqueue_core.keys import GROUP, id_from_hex, id_to_hex
 from taskqueue_core.models import Delivery, Outcome, OutcomeStatus, Priority
 from taskqueue_core.settings import QueueSettings, Settings
-from taskqueue_core.states import RETRYABLE, TaskState
+from taskqueue_core.states import TaskState
 
 T = TypeVar("T")
 NAMES = ("w0", "w1")
+KINDS = ("complete", "fail", "release", "hold")
 
 #: Steps of the clock: within a lease, and past one; never close to a boundary, since Redis' own
 #: clock, which counts the age of leases, goes on by a few milliseconds.
@@ -78,10 +79,22 @@ class Machine(RuleBasedStateMachine):
 
     # Clients
 
-    @rule(priority=st.integers(0, 3), delay=st.sampled_from([None, -1, 3_000, 20_000]))
-    def submit(self, priority: int, delay: int | None) -> None:
+    @initialize(priorities=st.lists(st.integers(0, 3), max_size=6))
+    def begin(self, priorities: list[int]) -> None:
+        """Start with some work."""
+        for priority in priorities:
+            self._submit(priority, None)
+
+    @rule(
+        priorities=st.lists(st.integers(0, 3), min_size=1, max_size=3),
+        delay=st.sampled_from([None, None, -1, 3_000, 20_000]),
+    )
+    def submit(self, priorities: list[int], delay: int | None) -> None:
         """Submit; the same call again has the same answer."""
-        due = None if delay is None else self.model.now + delay
+        for priority in priorities:
+            self._submit(priority, None if delay is None else self.model.now + delay)
+
+    def _submit(self, priority: int, due: int | None) -> None:
         task = self.bench.new(priority=Priority(priority), scheduled_at_ms=due)
         is_accepted = self.model.submit(id_to_hex(task.id), priority, due)
         for _ in range(2):
@@ -89,47 +102,33 @@ class Machine(RuleBasedStateMachine):
             assert isinstance(answer, CapacityError) is not is_accepted
 
     @precondition(lambda self: self.model.tasks)
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
-        """Cancel any task."""
+    @rule(data=st.data(), is_retry=st.booleans())
+    def steer(self, data: st.DataObject, *, is_retry: bool) -> None:
+        """Cancel or retry any task."""
         task = data.draw(st.sampled_from(list(self.model.tasks.values())))
-        is_possible = self.model.cancel(task)
+        is_possible = self.model.restart(task) if is_retry else self.model.cancel(task)
+        call = self.broker.retry if is_retry else self.broker.cancel
         try:
-            self.run(self.broker.cancel(id_from_hex(task.digits)))
+            self.run(call(id_from_hex(task.digits)))
         except StateConflictError:
             assert not is_possible
         else:
             assert is_possible
 
-    @precondition(lambda self: self.model.in_state(*RETRYABLE))
-    @rule(data=st.data())
-    def retry(self, data: st.DataObject) -> None:
-        """Retry an ended task."""
-        task = data.draw(st.sampled_from(self.model.in_state(*RETRYABLE)))
-        assert self.model.restart(task)
-        self.run(self.broker.retry(id_from_hex(task.digits)))
-
-    @rule()
-    def redrive(self) -> None:
-        """Retry all dead letters, the oldest first."""
+    @rule(verb=st.sampled_from(["redrive", "clear", "purge"]), priority=st.integers(0, 3))
+    def administer(self, verb: str, priority: int) -> None:
+        """Retry or give up all dead letters, or cancel what waits at a priority."""
         dead = sorted(self.model.in_state(TaskState.DEAD_LETTER), key=lambda t: (t.ended, t.digits))
-        assert self.run(self.broker.redrive()) == len(dead)
-        for task in dead:
-            self.model.restart(task)
-
-    @rule()
-    def clear(self) -> None:
-        """Give all dead letters up."""
-        dead = self.model.in_state(TaskState.DEAD_LETTER)
-        assert self.run(self.broker.clear()) == len(dead)
-        for task in dead:
-            self.model.end(task, TaskState.FAILED)
-
-    @rule(priority=st.integers(0, 3))
-    def purge(self, priority: int) -> None:
-        """Cancel everything that waits at a priority."""
-        purged = self.model.purge(priority)
-        assert self.run(self.broker.purge(Priority(priority))) == purged
+        if verb == "purge":
+            assert self.run(self.broker.purge(Priority(priority))) == self.model.purge(priority)
+        elif verb == "redrive":
+            assert self.run(self.broker.redrive()) == len(dead)
+            for task in dead:
+                self.model.restart(task)
+        else:
+            assert self.run(self.broker.clear()) == len(dead)
+            for task in dead:
+                self.model.end(task, TaskState.FAILED)
 
     # Workers
 
@@ -158,10 +157,13 @@ class Machine(RuleBasedStateMachine):
             assert delivery.lost_leases == task.lost
 
     @precondition(lambda self: self.past)
-    @rule(data=st.data(), kind=st.sampled_from(["complete", "fail", "release", "hold"]))
+    @rule(data=st.data(), kind=st.sampled_from(KINDS))
     def report(self, data: st.DataObject, kind: str) -> None:
         """Report any delivery there ever was, twice: only the latest one may change anything."""
-        name, instance, delivery = data.draw(st.sampled_from(self.past[-12:]))
+        self._report(data, data.draw(st.sampled_from(self.past[-12:])), kind)
+
+    def _report(self, data: st.DataObject, past: tuple[str, str, Delivery], kind: str) -> None:
+        name, instance, delivery = past
         session = self.broker.session(name, instance)
         retries = data.draw(st.integers(0, 2))
         task = self.model.owned(delivery.digits, (delivery.number, instance))
@@ -173,6 +175,13 @@ class Machine(RuleBasedStateMachine):
             assert self.run(call([outcome])) == [OutcomeStatus.ALREADY]
         else:
             assert self.run(call([outcome])) != [OutcomeStatus.ACCEPTED]
+
+    @rule(name=st.sampled_from(NAMES), data=st.data())
+    def work(self, name: str, data: st.DataObject) -> None:
+        """Take a task and end it at once, in any way."""
+        self.fetch(name, 1, is_lost=False)
+        if self.past:
+            self._report(data, self.past[-1], data.draw(st.sampled_from(KINDS)))
 
     def _outcome(self, kind: str, delivery: Delivery, retries: int) -> Outcome:
         match kind:
@@ -259,22 +268,26 @@ class Machine(RuleBasedStateMachine):
                     justid=True,
                 )
 
-    @rule()
-    def promote(self) -> None:
-        """Move due tasks."""
-        self.model.promote(100)
-        self.run(self.broker.promote())
+    @rule(name=st.sampled_from(NAMES), other=st.sampled_from(NAMES))
+    def lapse(self, name: str, other: str) -> None:
+        """Let every lease run out while one worker beats, then have a worker recover."""
+        self.advance(11_000)
+        self.beat(name, forgets=False)
+        self.advance(11_000)
+        self.beat(name, forgets=False)
+        self.recover(other)
 
-    @rule()
-    def retain(self) -> None:
-        """Delete what is over."""
-        self.model.retain()
-        self.run(self.broker.retain())
-
-    @rule()
-    def forget_scripts(self) -> None:
-        """Have Redis forget the scripts."""
-        self.run(self.bench.redis.script_flush())
+    @rule(verb=st.sampled_from(["promote", "retain", "forget scripts"]))
+    def upkeep(self, verb: str) -> None:
+        """Move due tasks, delete what is over, or have Redis forget the scripts."""
+        if verb == "promote":
+            self.model.promote(100)
+            self.run(self.broker.promote())
+        elif verb == "retain":
+            self.model.retain()
+            self.run(self.broker.retain())
+        else:
+            self.run(self.bench.redis.script_flush())
 
     @invariant()
     def everything_is_in_its_place(self) -> None:

@@ -38,6 +38,7 @@ class ModelTask:
     is_forgiven: bool = False
     ended: int = 0
     held_since: int | None = None
+    entry: int = 0
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Model:
     waiting: list[list[str]] = field(default_factory=lambda: [[], [], [], []])
     heartbeat: int = 0
     grace: int = 0
+    entries: int = 0
 
     def in_state(self, *states: TaskState) -> list[ModelTask]:
         """Return the tasks in one of the states."""
@@ -66,12 +68,13 @@ class Model:
         task = ModelTask(digits, priority, S.SCHEDULED if is_later else S.PENDING, due=due or 0)
         self.tasks[digits] = task
         if not is_later:
-            self.waiting[priority].append(digits)
+            self.enqueue(task)
         return True
 
     def enqueue(self, task: ModelTask) -> None:
         """Put a task at the end of its queue."""
-        task.state = S.PENDING
+        self.entries += 1
+        task.state, task.entry = S.PENDING, self.entries
         self.waiting[task.priority].append(task.digits)
 
     def promote(self, limit: int) -> None:
@@ -140,7 +143,7 @@ class Model:
             for task in self.in_state(S.RUNNING)
             if task.fence[1] == instance and task.consumer == consumer and task.age >= FORGOTTEN_MS
         ]
-        for task in forgotten:
+        for task in sorted(forgotten, key=lambda t: t.entry):
             self.release(task)
 
     def recover(self, consumer: str, instance: str) -> set[str]:

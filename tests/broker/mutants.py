@@ -107,7 +107,8 @@ def run(mutant: Mutant, examples: int) -> bool:
         result = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-x", "tests/broker/test_model.py"],
             cwd=tree,
-            env=os.environ | {"PYTHONPATH": folder, "MODEL_EXAMPLES": str(examples)},
+            env=os.environ
+            | {"PYTHONPATH": folder, "MODEL_EXAMPLES": str(examples), "MODEL_SHRINK": "0"},
             capture_output=True,
             text=True,
             check=False,

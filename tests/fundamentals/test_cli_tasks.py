@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+
+from taskqueue_core.cli.app import app
 
 #: ``taskqueue(...)`` runs the command and returns its exit code, the task and its messages.
 Command = Callable[..., tuple[int, dict[str, Any], str]]
@@ -38,16 +41,8 @@ def taskqueue(server: str) -> Command:
     """Return the command ``taskqueue``, pointed at the server by its variable."""
 
     def run(*arguments: str, stdin: str = "") -> tuple[int, dict[str, Any], str]:
-        done = subprocess.run(
-            [sys.executable, "-c", "from taskqueue_core.cli import main; main()", *arguments],
-            env={**os.environ, "TQ_SERVER": server},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=45,
-            check=False,
-        )
-        return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+        done = CliRunner(env={"TQ_SERVER": server}).invoke(app, arguments, input=stdin)
+        return done.exit_code, json.loads(done.stdout or "{}"), done.stderr
 
     return run
 
