@@ -14,7 +14,8 @@ from taskqueue_core.states import TERMINAL
 _TASKS: Final = "api/v1/tasks"
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
-_UNAVAILABLE: Final = 503
+#: Too many requests, and a broker that is away or full: asking again later may help.
+_PASSING: Final = frozenset({429, 503})
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
 
@@ -122,7 +123,7 @@ class Api:
                 f"{self._shown} answered {status} without a task or a reason: "
                 "is it a taskqueue server?"
             )
-        raise ApiError(message, is_passing=status == _UNAVAILABLE)
+        raise ApiError(message, is_passing=status in _PASSING)
 
 
 def _pauses() -> Iterator[float]:

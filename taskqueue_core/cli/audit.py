@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import typer
@@ -55,6 +56,13 @@ def audit(
     typer.echo(summary)
 
 
+async def confirmed(look: Callable[[], Awaitable[list[str]]]) -> list[str]:
+    """Return what a look finds and a second one still finds."""
+    first = await look()
+    second = await look() if first else []
+    return [violation for violation in first if violation in second]
+
+
 async def _audit(settings: Settings) -> tuple[list[str], str]:
     """Return the violations, and a sentence for when there are none."""
     from taskqueue_core.broker import configured_url, connect
@@ -63,10 +71,7 @@ async def _audit(settings: Settings) -> tuple[list[str], str]:
 
     configure_logging(settings.log_level)
     async with connect(settings) as broker:
-        violations = await broker.inspection.audit()
-        if violations:
-            again = set(await broker.inspection.audit())
-            violations = [violation for violation in violations if violation in again]
+        violations = await confirmed(broker.inspection.audit)
         counts = await broker.inspection.queue_stats()
         url = redact_url(configured_url(broker.settings))
     return violations, (

@@ -6,7 +6,8 @@ its queues empty; a token that arrives when no slot is free is put back for some
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -47,17 +48,34 @@ class Bell:
     def __init__(
         self, redis: Redis, session: WorkerSession, fetcher: Fetcher, *, is_choosy: bool
     ) -> None:
-        self.queues: list[str] = []
+        self._queues: list[str] = []
         self._is_choosy = is_choosy
+        self._listening: asyncio.Task[tuple[bytes, bytes] | None] | None = None
         self._redis = redis
         self._keys = session.keys
         self._fetcher = fetcher
 
+    def serve(self, queues: Sequence[str]) -> None:
+        """Listen to the bells of these queues, at once.
+
+        A token that the former call takes at this very moment is made up for by the look that a
+        worker takes at new queues anyway.
+        """
+        self._queues = list(queues)
+        if self._listening:
+            self._listening.cancel()
+
     async def run_once(self) -> float:
         """Wait until the queues are empty, then for a bell, then have the fetcher look."""
         await self._fetcher.went_dry.wait()
-        queues = self.queues if self._is_choosy else [*self.queues, ANY_QUEUE]
-        found = await _pop(self._redis, [self._keys.bell(queue) for queue in queues])
+        queues = self._queues if self._is_choosy else [*self._queues, ANY_QUEUE]
+        bells = [self._keys.bell(queue) for queue in queues]
+        self._listening = asyncio.create_task(_pop(self._redis, bells))
+        try:
+            await asyncio.wait([self._listening])
+        finally:
+            self._listening.cancel()
+        found = None if self._listening.cancelled() else self._listening.result()
         if found is None:
             return 0.0
         is_for_others = not self._fetcher.can_take

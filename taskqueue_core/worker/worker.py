@@ -272,7 +272,7 @@ class Worker:
         """Serve these queues from now on, critical tasks of all of them first."""
         keys = self._session.keys
         streams = [keys.stream(queue, priority) for priority in (3, 2, 1, 0) for queue in queues]
-        self._bell.queues = list(queues)
+        self._bell.serve(queues)
         self._fetcher.streams = streams
         self._heartbeat.streams = {keys.partition: streams}
         self._fetcher.wake()

@@ -156,8 +156,9 @@ class Bench:
 
     async def clean(self) -> None:
         """Delete everything the namespace holds, but not the clock."""
-        async for key in self.redis.scan_iter(self.keys.prefix + "*", count=1000):
-            await self.redis.unlink(key)
+        keys = [key async for key in self.redis.scan_iter(self.keys.prefix + "*", count=1000)]
+        if keys:
+            await self.redis.unlink(*keys)
         await self.advance(0)
 
     async def _value(self, key: bytes) -> Any:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import anyio
 import pytest
+import redis
 
 from taskqueue_core.broker import Broker, open_broker, with_url
 from taskqueue_core.broker.embedded import find_live
@@ -116,6 +117,32 @@ async def test_processes_share_one_embedded_broker(tmp_path: Path) -> None:
     assert (code, find_live(tmp_path / "data")) == (0, None)
     assert "started worker 2 (pid" in log
     assert "SIGTERM: stopping" in log
+
+
+@pytest.mark.anyio
+async def test_embedded_broker_that_dies_is_started_again(tmp_path: Path) -> None:
+    """The parent of several workers looks after the broker that it started."""
+
+    async def pid() -> int | None:
+        url = find_live(tmp_path / "data")
+        if url is None:
+            return None
+        try:
+            with redis.Redis.from_url(url) as client:
+                return int(client.info("server")["process_id"])
+        except redis.ConnectionError:
+            return None
+
+    async def other_pid() -> int | None:
+        found = await pid()
+        return found if found != first else None
+
+    with worker(tmp_path, "--processes", "2", "--data-dir", "data") as process:
+        first = await eventually(pid)
+        os.kill(first, signal.SIGKILL)
+        assert await eventually(other_pid)
+        assert process.poll() is None
+        assert finish(process)[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,10 @@ def test_exit_code_tells_the_state(server: str, state: str) -> None:
 
 def test_wait_looks_again_until_the_end(server: str) -> None:
     """It outlives a server that is away for a moment."""
-    Canned.answers = [task("running"), (503, b"{}"), (0, b""), task("retrying"), task("completed")]
+    away = [(503, b"{}"), (429, b"{}"), (0, b"")]
+    Canned.answers = [task("running"), *away, task("retrying"), task("completed")]
     code, out, _ = run("get", TASK_ID, "--wait", "20", server=server)
-    assert (code, json.loads(out)["state"], len(Canned.requests)) == (0, "completed", 5)
+    assert (code, json.loads(out)["state"], len(Canned.requests)) == (0, "completed", 6)
 
 
 def test_wait_stops_where_waiting_cannot_help(server: str) -> None:
