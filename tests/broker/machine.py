@@ -311,5 +311,4 @@ class Machine(RuleBasedStateMachine):
             if "task_id" in event.data:
                 self.folded[id_to_hex(event.data["task_id"])] = event.data["state"]
         for digits, task in self.model.tasks.items():
-            if task.held_since is None or task.state is not TaskState.SCHEDULED:
-                assert self.folded[digits] == task.state
+            assert self.folded[digits] == task.state

@@ -86,7 +86,7 @@ class Model:
     def fetch(self, consumer: str, instance: str, wanted: int) -> list[str]:
         """Hand out tasks by priority, first come first served."""
         self.promote(20)
-        taken = []
+        taken: list[str] = []
         for queue in reversed(self.waiting):
             while queue and len(taken) < wanted:
                 task = self.tasks[queue.pop(0)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from bench import Bench, changes, fail, hold, task_id_of
 
+from taskqueue_core.codec import format_time
 from taskqueue_core.models import OutcomeStatus
 from taskqueue_core.states import TaskState
 
@@ -14,7 +15,7 @@ ACCEPTED, ALREADY = OutcomeStatus.ACCEPTED, OutcomeStatus.ALREADY
 
 
 async def test_first_hold(bench: Bench) -> None:
-    """The task is scheduled 50 ms ahead, without an attempt and without an event."""
+    """The task is scheduled 50 ms ahead, without an attempt; its event says so."""
     delivery = await bench.start()
     before = await bench.snapshot()
     assert await bench.w1.hold([hold(delivery)]) == [ACCEPTED]
@@ -24,6 +25,19 @@ async def test_first_hold(bench: Bench) -> None:
         "q:default:1": [],
         "sched": {delivery.digits: due},
         "stats": {"misrouted": "1"},
+        "events": [
+            (
+                "task.queued",
+                {
+                    "task_id": task_id_of(delivery),
+                    "type": "echo",
+                    "priority": "normal",
+                    "state": "scheduled",
+                    "attempts": 0,
+                    "scheduled_at": format_time(due),
+                },
+            )
+        ],
     }
 
 

@@ -4,5 +4,5 @@
 -- ARGV[4 ...] the outcomes, nine arguments each, see outcomes.lua
 -- Returns: a code per outcome: 1 accepted, 2 already taken, 0 stale
 -- Transitions: running -> scheduled, running -> dead_letter
--- Emits: task.failed, task.dead_letter
+-- Emits: task.queued, task.failed, task.dead_letter
 -- Flags: allow-oom

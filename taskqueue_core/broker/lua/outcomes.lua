@@ -37,8 +37,9 @@ local function hold(o, task)
     o.value, o.duration = 'no worker handles the type ' .. task.type, 0
     return bury(o, task, 'd', 'unhandled')
   end
-  postpone(o, task, { 'i', since, 'a', task.attempts }, 's',
-    now + math.max(50, math.min(now - since, o.delay)))
+  local due = now + math.max(50, math.min(now - since, o.delay))
+  postpone(o, task, { 'i', since, 'a', task.attempts }, 's', due)
+  emit('task.queued', o.id, task.type, task.priority, 's', task.attempts, { scheduled_at = due })
 end
 
 local KINDS = { ['1'] = complete, ['2'] = fail, ['3'] = release, ['4'] = hold }
