@@ -25,6 +25,7 @@ async def test_first_hold(bench: Bench) -> None:
         "q:default:1": [],
         "sched": {delivery.digits: due},
         "stats": {"misrouted": "1"},
+        "meta": {"events": "4"},
         "events": [
             (
                 "task.queued",
