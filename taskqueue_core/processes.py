@@ -315,8 +315,9 @@ def watch_parent(*, grace_seconds: float = 4.0) -> bool:
     """In a child of a Supervisor: end this process once the parent is gone.
 
     It gets a SIGTERM, halfway through ``grace_seconds`` a second one, which means "at once", and is
-    then killed together with what it started: an orphan is gone within five seconds. Returns whether there is a parent to watch; the first call claims the pipe, so
-    that no process this one starts takes it for its own.
+    then killed together with what it started: an orphan is gone within five seconds. Returns
+    whether there is a parent to watch; the first call claims the pipe, so that no process this one
+    starts takes it for its own.
     """
     variable = os.environ.pop(PARENT_PIPE_VARIABLE, None)
     if variable is None:

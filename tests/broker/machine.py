@@ -1,27 +1,20 @@
-"""The real broker beside its model: random calls, crashes and lost replies, compared each step."""
+"""Random calls, crashes and lost replies, as rules; ``Pair`` compares broker and model."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
-from bench import CLOCK, Bench, complete, fail, hold, release
+from bench import complete, fail, hold, release
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from model import BACKLOG, FORGOTTEN_MS, LEASE_MS, Model
+from hypothesis.stateful import initialize, precondition, rule
+from model import FORGOTTEN_MS
+from pair import NAMES, Pair
 
-from taskqueue_core.broker import Broker, WorkerSession, open_redis
-from taskqueue_core.broker.scripts import Limits
 from taskqueue_core.errors import CapacityError, StateConflictError
-from taskqueue_core.keys import GROUP, id_from_hex, id_to_hex
+from taskqueue_core.keys import id_from_hex, id_to_hex
 from taskqueue_core.models import Delivery, Outcome, OutcomeStatus, Priority
-from taskqueue_core.settings import QueueSettings, Settings
 from taskqueue_core.states import TaskState
 
-T = TypeVar("T")
-NAMES = ("w0", "w1")
 KINDS = ("complete", "fail", "release", "hold")
 
 #: Steps of the clock: within a lease, and past one; never close to a boundary, since Redis' own
@@ -29,53 +22,8 @@ KINDS = ("complete", "fail", "release", "hold")
 STEPS_MS = (30, 4_000, 11_000, 17_000, 8 * 86_400_000)
 
 
-class Machine(RuleBasedStateMachine):
-    """Two workers, any number of clients, one partition; the backlog limit is small."""
-
-    redis_settings: Settings
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.instances = 0
-        self.requests = 0
-        self.seen_events = 0
-        self.folded: dict[str, str] = {}
-        self.held: dict[str, list[Delivery]] = {name: [] for name in NAMES}
-        self.past: list[tuple[str, str, Delivery]] = []
-        self.sessions: dict[str, WorkerSession] = {}
-        self.run(self._open())
-
-    def run(self, call: Coroutine[Any, Any, T]) -> T:
-        """Run a call of the broker to its end."""
-        return self.loop.run_until_complete(call)
-
-    async def _open(self) -> None:
-        queue = QueueSettings(namespace=f"m{time.monotonic_ns()}"[:30], max_queue_size=BACKLOG)
-        settings = self.redis_settings.model_copy(update={"queue": queue})
-        assert Limits.from_settings(settings).lease_ms == LEASE_MS
-        self.broker = Broker(open_redis(settings), settings, clock=CLOCK)
-        now = time.time_ns() // 1_000_000 + 3_600_000
-        self.bench = Bench(self.broker, now)
-        self.model = Model(now)
-        await self.bench.advance(0)
-        await self.broker.prepare()
-        for name in NAMES:
-            await self._join(name)
-
-    async def _join(self, name: str) -> None:
-        self.instances += 1
-        session = self.broker.session(name, f"i{self.instances}")
-        await session.register(concurrency=4, version="1", handlers={})
-        self.sessions[name] = session
-        self.held[name] = []
-
-    def teardown(self) -> None:
-        """Leave nothing in Redis."""
-        self.run(self.bench.clean())
-        self.run(self.bench.redis.delete(self.bench.keys.prefix + "clock"))
-        self.run(self.broker.close())
-        self.loop.close()
+class Machine(Pair):
+    """What clients, workers, time and misfortune do."""
 
     # Clients
 
@@ -249,25 +197,6 @@ class Machine(RuleBasedStateMachine):
             task.age += step
         self.run(self._age(step))
 
-    async def _age(self, step: int) -> None:
-        await self.bench.advance(step)
-        # Registrations live by the real clock; the beat that each worker owes is a rule of its own.
-        for priority in range(4):
-            stream = self.bench.keys.stream("default", priority)
-            if not await self.bench.redis.exists(stream):
-                continue
-            rows = await self.bench.redis.xpending_range(stream, GROUP, "-", "+", 100)
-            for row in rows:
-                await self.bench.redis.xclaim(
-                    stream,
-                    GROUP,
-                    row["consumer"],
-                    0,
-                    [row["message_id"]],
-                    idle=row["time_since_delivered"] + step,
-                    justid=True,
-                )
-
     @rule(name=st.sampled_from(NAMES), other=st.sampled_from(NAMES))
     def lapse(self, name: str, other: str) -> None:
         """Let every lease run out while one worker beats, then have a worker recover."""
@@ -288,27 +217,3 @@ class Machine(RuleBasedStateMachine):
             self.run(self.broker.retain())
         else:
             self.run(self.bench.redis.script_flush())
-
-    @invariant()
-    def everything_is_in_its_place(self) -> None:
-        """Audit the namespace and compare every task with the model's."""
-        assert self.run(self.broker.inspection.audit()) == []
-        keys, digits = self.bench.keys, list(self.model.tasks)
-        stored = self.run(self.broker.inspection.read(keys, digits)) if digits else []
-        found = {
-            id_to_hex(t.id): (t.state, t.attempts, t.lost_leases, t.deliveries) for t in stored
-        }
-        expected = {
-            t.digits: (t.state, t.attempts, t.lost, t.fence[0]) for t in self.model.tasks.values()
-        }
-        assert found == expected
-
-    @invariant()
-    def events_tell_the_states(self) -> None:
-        """Fold the events: the last one of a task names its state."""
-        for event in self.run(self.bench.events(self.seen_events)):
-            self.seen_events = event.sequence
-            if "task_id" in event.data:
-                self.folded[id_to_hex(event.data["task_id"])] = event.data["state"]
-        for digits, task in self.model.tasks.items():
-            assert self.folded[digits] == task.state

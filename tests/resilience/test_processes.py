@@ -219,7 +219,7 @@ while True:
 
 
 def test_children_end_with_a_killed_parent(tmp_path: Path) -> None:
-    """One that obeys ends by SIGTERM; one that does not is asked twice, then killed with its own."""
+    """One that obeys ends by SIGTERM; one that does not is asked twice, then killed."""
     good, bad, script = tmp_path / "good", tmp_path / "bad", tmp_path / "child.py"
     script.write_text(OWN_CHILD)
     command = f"exec {sys.executable} {script}"

@@ -1,4 +1,4 @@
-"""Workers with short leases, on the test's own namespace."""
+"""Workers on the test's own namespace."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taskqueue_core.settings import QueueSettings, RedisSettings, Settings, Work
 
 @pytest.fixture
 def settings(redis_url: str, namespace: str) -> Settings:
-    """Return settings with a lease of 1.5 s and quick retries."""
+    """Return settings with four slots and quick retries."""
     return Settings(
         redis=RedisSettings(url=redis_url),
         queue=QueueSettings(
@@ -23,8 +23,6 @@ def settings(redis_url: str, namespace: str) -> Settings:
         ),
         worker=WorkerSettings(
             concurrency=4,
-            heartbeat_interval_seconds=0.3,
-            lease_seconds=1.5,
             shutdown_timeout_seconds=5,
         ),
     )
