@@ -10,13 +10,14 @@ ARGS   ?=
 # Everything that is installed editable, in one call: the plugins need the core of this checkout.
 PROJECTS := $(wildcard plugins/*/pyproject.toml clients/*/pyproject.toml)
 EDITABLE := -e '.[dev]' $(patsubst %/pyproject.toml,-e ./%,$(PROJECTS))
+LOAD     := --only http --output build/load-test.json
 # Checked by mypy beside the packages that pyproject.toml names.
 SCRIPTS  := examples benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo up run-api run-worker dev-redis test test-coverage lint types format \
-	bench load-test-smoke load-test load-test-stress build clean
+	chaos bench load-test-smoke load-test load-test-stress build clean
 
 help: ## List the targets
 	@echo "taskqueue: make TARGET, with one of"
@@ -62,6 +63,10 @@ dev-redis: $(STAMP) ## Run the embedded broker on the port the settings name
 test: $(STAMP) ## Run all tests and print their coverage
 	@$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered $(ARGS)
 
+chaos: $(STAMP) ## Disturb a whole system for 8 minutes and count every task (SEED=n repeats a run)
+	@env -u TASKQUEUE_REDIS_URL -u TASKQUEUE_REDIS_ADDR \
+		$(BIN)/taskqueue verify --minutes 8 $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 test-coverage: $(STAMP) ## Run all tests and write their coverage to build/coverage/index.html
 	@$(BIN)/pytest -n auto --cov --cov-report=html:build/coverage $(ARGS)
 	@echo "See build/coverage/index.html"
@@ -84,13 +89,13 @@ bench: $(STAMP) ## Measure speed and memory; fails under 10 000 tasks/s
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 load-test-smoke: $(STAMP) ## Load the HTTP side for a few seconds
-	@$(BIN)/python benchmarks/bench.py --only http --seconds 1 --connections 1,8 $(ARGS)
+	@$(BIN)/python benchmarks/bench.py $(LOAD) --seconds 1 --connections 1,8 $(ARGS)
 
 load-test: $(STAMP) ## Load the HTTP side for a minute
-	@$(BIN)/python benchmarks/bench.py --only http --seconds 10 --connections 1,16,64 $(ARGS)
+	@$(BIN)/python benchmarks/bench.py $(LOAD) --seconds 10 --connections 1,16,64 $(ARGS)
 
 load-test-stress: $(STAMP) ## Load the HTTP side with up to 512 connections
-	@$(BIN)/python benchmarks/bench.py --only http --seconds 15 --connections 64,256,512 $(ARGS)
+	@$(BIN)/python benchmarks/bench.py $(LOAD) --seconds 15 --connections 64,256,512 $(ARGS)
 
 build: $(STAMP) ## Build wheels and source archives into dist/
 	@for project in . $(patsubst %/pyproject.toml,%,$(PROJECTS)); do \

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from taskqueue_core.broker import Broker, open_broker
 from taskqueue_core.config import child_environ
 from taskqueue_core.models import NewTask
-from taskqueue_core.processes import bind_listener
+from taskqueue_core.processes import PARENT_PIPE_VARIABLE, bind_listener
 from taskqueue_core.settings import QueueSettings, RedisSettings, Settings, WorkerSettings
 
 WORKER_ID = "bench-worker"
@@ -98,14 +98,17 @@ class Rig:
     def _process(
         self, arguments: list[str], environment: dict[str, str], descriptors: Sequence[int] = ()
     ) -> Iterator[subprocess.Popen[bytes]]:
+        # Whatever way this process goes, the other one notices the end of the pipe and follows.
+        reading, writing = os.pipe()
         with (self._directory / "processes.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
-                env=environment,
+                env={**environment, PARENT_PIPE_VARIABLE: str(reading)},
                 stderr=log,
-                pass_fds=descriptors,
+                pass_fds=(*descriptors, reading),
                 start_new_session=True,
             )
+        os.close(reading)
         try:
             yield process
         finally:
@@ -115,6 +118,7 @@ class Rig:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            os.close(writing)
 
 
 async def until(

@@ -26,7 +26,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 #: Longest wait for anything that should happen, in seconds.
-PATIENCE_SECONDS: Final = 20
+PATIENCE_SECONDS: Final = 30
 #: The server's own time to stop is shorter.
 STOP_SECONDS: Final = 45
 
@@ -295,7 +295,11 @@ async def show(printer: Printer, directory: str) -> None:
     started = time.monotonic()
     printer.title("taskqueue: a tour of ten seconds")
     printer.note("starting taskqueue-server --dev: API, worker and embedded broker")
-    async with running_service(directory) as url, httpx.AsyncClient(base_url=url) as http:
+    async with (
+        running_service(directory) as url,
+        # The first answer has to wait until the server has started.
+        httpx.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS) as http,
+    ):
         worker_id = await wait_for_worker(http)
         printer.note(f"{url} is served, {worker_id} waits for tasks")
         address = url.replace("http", "ws", 1) + "/ws"
@@ -322,7 +326,10 @@ def main() -> int:
     """Run the demo and return its exit code."""
     try:
         asyncio.run(run(Printer()))
-    except (DemoError, httpx.HTTPError, WebSocketException) as error:
+    except (httpx.HTTPError, WebSocketException) as error:
+        print(f"\ndemo: the service did not answer: {error!r}", file=sys.stderr)
+        return 1
+    except DemoError as error:
         print(f"\ndemo: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -11,7 +11,7 @@ import logging
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
@@ -38,7 +38,7 @@ def configure_logging(level: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=before,
@@ -49,6 +49,19 @@ def configure_logging(level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=number, force=True)
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to stderr, also when the one that was there at first has been closed since."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        if self.stream.closed:
+            self.stream = sys.stderr  # setStream would flush the closed one
+        super().emit(record)
 
 
 def _before_rendering() -> list[Processor]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import parse_qsl, urlencode
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 _UNITS: Final = {
     "ns": Decimal("1e-9"),
@@ -28,6 +30,19 @@ _PLAIN: Final = re.compile(r"\d+(\.\d*)?(e[+-]?\d{1,3})?|\.\d+", re.IGNORECASE)
 _TEN_YEARS: Final = 315_360_000.0
 #: The same as ``models.NAME_PATTERN``, which is a layer above; a test compares them.
 _NAME_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
+_SCHEMES: Final = tuple(
+    f"{plain}{kind}" for kind in ("", "+sentinel", "+cluster") for plain in ("redis", "rediss")
+)
+_REST: Final = re.compile(
+    r"(?P<user>[^@/?#]*@)?(?P<nodes>[^@/?#]*)(?:/(?P<path>[^?#]*))?(?:\?(?P<query>[^#]*))?"
+)
+_SOCKET_REST: Final = re.compile(r"(?:[^@/?#]*@)?/[^?#]+(?:\?(?P<query>[^#]*))?")
+_NODE: Final = re.compile(r"([^\s:/\[\],]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?")
+_OPTIONS: Final = ("db", "username", "password", "client_name")
+_TLS_OPTIONS: Final = tuple(
+    f"ssl_{name}" for name in ("ca_certs", "certfile", "keyfile", "cert_reqs", "check_hostname")
+)
+_SENTINEL_OPTIONS: Final = ("sentinel_username", "sentinel_password")
 
 
 def parse_duration(value: object) -> float:
@@ -58,7 +73,94 @@ def format_duration(seconds: float) -> str:
 def redact_url(url: str) -> str:
     """Return a Redis URL without its user and password, fit for messages and logs."""
     shown = re.sub(r"(?<=://).*@", "***@", url, flags=re.DOTALL)
-    return re.sub(r"(?i)((?:^|[?&])(?:username|password)=)[^&#]*", r"\1***", shown)
+    options = r"(?i)((?:^|[?&])(?:sentinel_)?(?:username|password)=)[^&#]*"
+    return re.sub(options, r"\1***", shown)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisUrl:
+    """A Redis URL in its parts.
+
+    ``plain`` is the URL of its first server alone, with user, database and options, in the form
+    that every Redis client reads. A sentinel's own ``sentinel_options`` are not in it.
+    """
+
+    kind: Literal["", "sentinel", "cluster"]
+    plain: str
+    nodes: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    sentinel_options: Mapping[str, str]
+
+
+def parse_redis_url(url: str) -> RedisUrl:
+    """Return the parts of a Redis URL; a server without a port has the usual one of its kind.
+
+    Raises:
+        ValueError: not a URL of Redis, Sentinel or a cluster. The message quotes no part of it
+            that may be secret.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme == "unix":
+        return _parse_socket(url, rest)
+    if scheme not in _SCHEMES:
+        raise ValueError(f"should begin with unix:// or one of {', '.join(_SCHEMES)} and ://")
+    found = _REST.fullmatch(rest)
+    if found is None:
+        raise ValueError("should have / ? # and @ percent-encoded in user and password")
+    plain, _, kind = scheme.partition("+")
+    nodes = _parse_nodes(found["nodes"], 26379 if kind == "sentinel" else 6379)
+    if len(nodes) > 1 and not kind:
+        raise ValueError(f"should name one server, or begin with {plain}+sentinel or +cluster")
+    service, _, db = (found["path"] or "").rpartition("/")
+    if kind == "sentinel" and not service:
+        # Without a slash, the one part there is names the service.
+        service, db = db, ""
+    if kind == "sentinel" and not service:
+        raise ValueError(f"should end with the service's name: {scheme}://host:26379/service")
+    if "/" in service or (service and kind != "sentinel") or not re.fullmatch(r"\d{0,5}", db):
+        raise ValueError("should have the number of a database as its last part")
+    if kind == "cluster" and int(db or 0):
+        raise ValueError("should name no database: a cluster has number 0 only")
+    options = _parse_options(found["query"], kind=kind, is_tls=plain == "rediss")
+    own = {name: options.pop(name) for name in _SENTINEL_OPTIONS if name in options}
+    query = "?" + urlencode(options) if options else ""
+    (host, port), *_ = nodes
+    return RedisUrl(
+        kind="sentinel" if kind == "sentinel" else "cluster" if kind else "",
+        plain=f"{plain}://{found['user'] or ''}{host}:{port}/{db}{query}",
+        nodes=tuple((host.strip("[]"), port) for host, port in nodes),
+        service=service,
+        sentinel_options={name.removeprefix("sentinel_"): own[name] for name in own},
+    )
+
+
+def _parse_socket(url: str, rest: str) -> RedisUrl:
+    found = _SOCKET_REST.fullmatch(rest)
+    if found is None:
+        raise ValueError("should be unix:///path/of/the/socket?db=0")
+    _parse_options(found["query"], kind="", is_tls=False)
+    return RedisUrl(kind="", plain=url, sentinel_options={})
+
+
+def _parse_nodes(text: str, default_port: int) -> list[tuple[str, int]]:
+    found = [_NODE.fullmatch(node) for node in text.split(",")]
+    nodes = [(node[1], int(node[2] or default_port)) for node in found if node]
+    if len(nodes) < len(found) or not all(0 < port < 65536 for _, port in nodes):
+        raise ValueError("should name each server as host or host:port")
+    return nodes
+
+
+def _parse_options(query: str | None, *, kind: str, is_tls: bool) -> dict[str, str]:
+    known = [*_OPTIONS, *(_TLS_OPTIONS * is_tls), *(_SENTINEL_OPTIONS * (kind == "sentinel"))]
+    options = dict(parse_qsl(query or "", keep_blank_values=True))
+    for name in options:
+        if name not in known:
+            raise ValueError(f"has an unknown option {name}; this one may have {', '.join(known)}")
+    if not re.fullmatch(r"\d{1,5}", db := options.get("db", "0")) or (
+        kind == "cluster" and int(db)
+    ):
+        raise ValueError("has an option db that is not the number of a database there")
+    return options
 
 
 def _number(value: object) -> object:
@@ -94,11 +196,17 @@ def _folder(value: object) -> object:
 
 
 def _address(value: object) -> object:
-    if isinstance(value, str) and not re.fullmatch(
-        r"([^:\s/]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}|", value
-    ):
-        raise ValueError("should be host:port (a URL goes to redis.url)")
+    if isinstance(value, str) and value:
+        found = _NODE.fullmatch(value)
+        if not found or not found[2] or not 0 < int(found[2]) < 65536:
+            raise ValueError("should be host:port (a URL goes to redis.url)")
     return value
+
+
+def _redis_url(url: str) -> str:
+    if url:
+        parse_redis_url(url)
+    return url
 
 
 Duration = Annotated[
@@ -136,7 +244,7 @@ class ServerSettings(Section):
 class RedisSettings(Section):
     """Where the broker is. Neither ``url`` nor ``addr`` means the embedded one."""
 
-    url: str = ""
+    url: Annotated[str, AfterValidator(_redis_url)] = ""
     addr: Annotated[str, BeforeValidator(_address)] = ""
     password: Annotated[str, Field(repr=False)] = ""
     db: Whole = 0
@@ -181,10 +289,16 @@ class WorkerSettings(Section):
 
 
 class QueueSettings(Section):
-    """Limits, retries and retention. 0 days keep dead letters for ever."""
+    """Limits, retries and retention. 0 days keep dead letters for ever.
+
+    ``durability`` is what a submission must survive before it is answered: the end of any process,
+    the loss of power (``disk``), or the loss of the server, on ``replicas`` others (``replica``).
+    """
 
     namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = "default"
     partitions: Annotated[Whole, Field(ge=1, le=256)] = 1
+    durability: Literal["process", "disk", "replica"] = "process"
+    replicas: Annotated[Whole, Field(ge=1)] = 1
     max_queue_size: Annotated[Whole, Field(ge=1)] = 1_000_000
     max_queues: Annotated[Whole, Field(ge=1)] = 256
     retry_max_attempts: Whole = 3

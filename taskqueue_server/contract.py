@@ -7,11 +7,13 @@ is parsed once. The application at the end of the chain looks the operation up i
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from taskqueue_core.errors import BrokerUnavailableError
 from taskqueue_server.auth import Keyring, security_map
 from taskqueue_server.framework import (
     ROUTING_CONTEXT,
@@ -46,6 +48,13 @@ from taskqueue_server.validation import (
 )
 
 _REQUEST: Final = "taskqueue.request"
+
+#: How long the broker may take before the client is told to come again.
+_ANSWER_SECONDS: Final = 2.0
+#: Operations that go through any number of tasks in steps, or that have a limit of their own.
+_PATIENT: Final = frozenset(
+    {"purge_queue", "retry_dead_letters", "clear_dead_letters", "health_check", "get_metrics"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +122,22 @@ class _Dispatcher:
         operation_id = scope["extensions"][ROUTING_CONTEXT].get("operation_id")
         if operation_id is None:
             raise ProblemError(404, "not-found", "there is nothing at this path")
-        await send_response(send, await self._table[operation_id](scope[_REQUEST]))
+        operation = self._table[operation_id]
+        if operation_id in _PATIENT:
+            response = await operation(scope[_REQUEST])
+        else:
+            response = await _in_time(operation, scope[_REQUEST])
+        await send_response(send, response)
+
+
+async def _in_time(operation: Operation, request: Request) -> Response:
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return await operation(request)
+    except TimeoutError as error:
+        # What was asked for may happen all the same, as after any lost answer.
+        message = f"no answer within {_ANSWER_SECONDS:g} s"
+        raise BrokerUnavailableError(message) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from topology import PLACES
 
 from taskqueue_core.broker import Broker, open_broker
 from taskqueue_core.broker.embedded import EmbeddedBroker
@@ -24,10 +25,19 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the URL of a real broker that belongs to this test process alone."""
+    """Return the URL of a real broker that belongs to this test process alone.
+
+    ``BROKER_SERVER`` chooses another one than the embedded, see ``topology.PLACES``.
+    """
     directory: Path = tmp_path_factory.mktemp("broker")
-    with EmbeddedBroker(directory) as embedded:
-        yield embedded.url
+    kind = os.environ.get("BROKER_SERVER", "embedded")
+    if kind == "embedded":
+        with EmbeddedBroker(directory) as embedded:
+            yield embedded.url
+        return
+    place = PLACES[kind](directory)
+    yield place.url
+    place.close()
 
 
 @pytest.fixture

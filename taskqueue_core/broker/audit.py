@@ -10,9 +10,10 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import RedisCluster
 from redis.exceptions import ResponseError
 
+from taskqueue_core.broker.clients import Client
 from taskqueue_core.events import STATE_LETTERS
 from taskqueue_core.keys import GROUP, Keys
 from taskqueue_core.models import DEFAULT_QUEUE
@@ -22,7 +23,7 @@ _STEP = 500
 _PARTS = {"b:": "body", "r:": "result", "h:": "history"}
 
 
-async def audit(redis: Redis, partitions: Sequence[Keys]) -> list[str]:
+async def audit(redis: Client, partitions: Sequence[Keys]) -> list[str]:
     """Return what is wrong, a sentence each; empty when everything is in its place."""
     problems: list[str] = []
     for keys in partitions:
@@ -31,7 +32,7 @@ async def audit(redis: Redis, partitions: Sequence[Keys]) -> list[str]:
 
 
 class _Audit:
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Client, keys: Keys) -> None:
         self._redis: Any = redis  # typed as bytes | str by redis-py; ours are bytes
         self._keys = keys
         self._places: dict[str, list[tuple[Place, str]]] = defaultdict(list)
@@ -88,7 +89,11 @@ class _Audit:
     async def _scan(self, kind: str) -> AsyncIterator[str]:
         start = len(self._keys.prefix) + len(kind)
         pattern = self._keys.prefix.replace("[", "\\[") + kind + "*"
-        async for key in self._redis.scan_iter(pattern, count=_STEP):
+        # All keys of a partition are on one node of a cluster.
+        target: dict[str, Any] = {}
+        if isinstance(self._redis, RedisCluster):
+            target["target_nodes"] = self._redis.get_node_from_key(self._keys.meta)
+        async for key in self._redis.scan_iter(pattern, count=_STEP, **target):
             yield key.decode()[start:]
 
     async def _check_tasks(self) -> Counter[TaskState]:

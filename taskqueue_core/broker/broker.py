@@ -6,23 +6,33 @@ partition in it; methods for workers take the partition they serve.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import secrets
 from collections.abc import Sequence
+from functools import partial
 
-from redis.asyncio import Redis
+import msgspec
 
-from taskqueue_core.broker.clients import open_redis, translated
+from taskqueue_core.broker.clients import (
+    Client,
+    attempted,
+    batch,
+    close_redis,
+    open_redis,
+    together,
+    translated,
+)
 from taskqueue_core.broker.feed import BLOCK_SECONDS, EventFeed
 from taskqueue_core.broker.inspection import Inspection
-from taskqueue_core.broker.scripts import Argument, Limits, Scripts
+from taskqueue_core.broker.intake import BATCH, Intake
+from taskqueue_core.broker.preparation import check_servers, claim
+from taskqueue_core.broker.scripts import Confirmation, Limits, Scripts
 from taskqueue_core.broker.sessions import WorkerSession
-from taskqueue_core.codec import encode_body
 from taskqueue_core.errors import (
+    BrokerUnavailableError,
     CapacityError,
-    InvalidTaskError,
     NotFoundError,
-    SchemaError,
     StateConflictError,
     TaskQueueError,
 )
@@ -32,65 +42,41 @@ from taskqueue_core.models import NewTask, Priority, Submitted
 from taskqueue_core.settings import Settings
 from taskqueue_core.states import CANCELLABLE, RETRYABLE, TaskState
 
-#: Version of the data model that ``lua/README.md`` describes.
-SCHEMA = 1
-
-#: Most tasks in one script call: longer ones would keep other clients waiting.
-BATCH = 100
-
-_BACKLOG_FULL, _TOO_MANY_QUEUES = -1, -2
-
 
 class Broker:
     """The queue in one Redis namespace, for submitting, steering and reading tasks."""
 
-    def __init__(self, redis: Redis, settings: Settings, *, clock: str | None = None) -> None:
+    def __init__(self, redis: Client, settings: Settings, *, clock: str | None = None) -> None:
         self.redis = redis
         self.settings = settings
         self.partitions = [
             Keys(settings.queue.namespace, number) for number in range(settings.queue.partitions)
         ]
-        self.scripts = Scripts(redis, Limits.from_settings(settings), clock=clock)
+        limits = Limits.from_settings(settings)
+        self.scripts = Scripts(redis, limits, clock=clock, retries=settings.redis.max_retries)
         self.inspection = Inspection(redis, self.scripts, self.partitions)
+        self._intake = Intake(self.scripts, self.partitions, settings.queue)
+        self.scripts.confirmation = Confirmation.from_settings(settings)
 
     async def prepare(self) -> None:
         """Check Redis and claim the namespace on its first use; repeat until it succeeds.
 
         Raises:
             BrokerUnavailableError: Redis cannot be reached.
-            SchemaError: the namespace has another schema or number of partitions, or Redis is set
-                to evict keys, which would lose tasks without a word.
+            SchemaError: the namespace has another schema or number of partitions, or Redis would
+                lose tasks: it is set to evict keys, or cannot do what ``queue.durability`` says.
         """
-        count = len(self.partitions)
-        with translated():
-            for keys in self.partitions:
-                await self.redis.hsetnx(keys.meta, "schema", SCHEMA)
-                await self.redis.hsetnx(keys.meta, "partitions", count)
-            first = self.partitions[0].meta
-            claim = await self.redis.hmget(first, ["schema", "partitions"])
-            memory = await self.redis.info("memory")
-        schema, made_with = (int(value or 0) for value in claim)
-        namespace = self.settings.queue.namespace
-        if schema != SCHEMA:
-            raise SchemaError(
-                f"namespace {namespace} has schema {schema}, this version needs {SCHEMA}: "
-                "use the taskqueue version that made it, or another queue.namespace"
-            )
-        if made_with != count:
-            raise SchemaError(
-                f"namespace {namespace} was made with {made_with} partitions, not {count}: "
-                f"set queue.partitions to {made_with}, or use another queue.namespace"
-            )
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            raise SchemaError(
-                f"Redis has maxmemory-policy {policy} and would evict tasks when it is full: "
-                "set it to noeviction"
-            )
+        retries = self.scripts.retries
+        is_on_disk = await attempted(
+            self.redis, retries, lambda: check_servers(self.redis, self.settings)
+        )
+        if is_on_disk:
+            self.scripts.confirmation = None
+        await attempted(self.redis, retries, lambda: claim(self.redis, self.partitions))
 
     async def close(self) -> None:
         """Close the connections."""
-        await self.redis.aclose()
+        await close_redis(self.redis)
 
     def event_feed(self) -> EventFeed:
         """Return a reader of the namespace's events, with a connection of its own."""
@@ -105,67 +91,61 @@ class Broker:
         return WorkerSession(self.scripts, self.partitions[partition], worker_id, instance)
 
     async def ping(self) -> None:
-        """Ask Redis for an answer; raises BrokerUnavailableError without one."""
+        """Ask Redis for an answer; raises BrokerUnavailableError when no partition has one."""
+        *others, last = self.partitions
+        for keys in others:
+            with contextlib.suppress(BrokerUnavailableError), translated():
+                await self.redis.exists(keys.meta)
+                return
         with translated():
-            await self.redis.ping()
+            await self.redis.exists(last.meta)
 
-    async def submit(self, task: NewTask) -> Submitted:
+    async def event_positions(self) -> dict[int, int]:
+        """Return the number of the latest event of each partition."""
+        commands = [("HGET", keys.meta, "events") for keys in self.partitions]
+        numbers = await attempted(
+            self.redis, self.scripts.retries, lambda: batch(self.redis, commands)
+        )
+        pairs = zip(self.partitions, numbers, strict=True)
+        return {keys.partition: int(number or 0) for keys, number in pairs}
+
+    async def submit(self, task: NewTask, *, may_move: bool = False) -> Submitted:
         """Store a new task; submitting the same id again gives the same answer.
+
+        With ``may_move`` a task whose partition is full goes to the one with the most room, under
+        a new id that the answer names. The caller must not repeat such a submission: by its old id
+        it would be another task.
 
         Raises:
             CapacityError: the backlog limit is reached.
             InvalidTaskError: the task names one queue more than there may be.
+            BrokerUnavailableError: Redis does not answer, or does not confirm in time that the
+                task is as safe as ``queue.durability`` says. It may be stored; repeat this.
         """
         answer = (await self.submit_many([task]))[0]
+        if may_move and isinstance(answer, CapacityError):
+            return await self._submit_elsewhere(task, answer)
         if isinstance(answer, TaskQueueError):
             raise answer
         return answer
 
+    async def _submit_elsewhere(self, task: NewTask, full: CapacityError) -> Submitted:
+        commands = [("HGET", keys.stats, "backlog") for keys in self.partitions]
+        with translated():
+            backlogs = [int(backlog or 0) for backlog in await batch(self.redis, commands)]
+        emptiest = min(range(len(backlogs)), key=backlogs.__getitem__)
+        if emptiest == partition_of(task.id):
+            raise full
+        moved = msgspec.structs.replace(task, id=new_task_id(emptiest))
+        return await self.submit(moved)
+
     async def submit_many(self, tasks: Sequence[NewTask]) -> list[Submitted | TaskQueueError]:
         """Store new tasks, one round trip for up to 100 of a partition; answers in their order.
 
-        A task that is refused does not hold up the others.
+        A task that is refused does not hold up the others, and nor does a partition whose server
+        fails: its tasks are answered with that error, which is raised when there is no other.
         """
-        answers: dict[str, Submitted | TaskQueueError] = {}
-        groups: dict[int, list[NewTask]] = {}
-        for task in tasks:
-            groups.setdefault(partition_of(task.id), []).append(task)
-        for partition, group in groups.items():
-            for start in range(0, len(group), BATCH):
-                chunk = group[start : start + BATCH]
-                answers.update(await self._submit_chunk(self.partitions[partition], chunk))
-        return [answers[task.id] for task in tasks]
-
-    async def _submit_chunk(
-        self, keys: Keys, tasks: Sequence[NewTask]
-    ) -> dict[str, Submitted | TaskQueueError]:
-        task_keys = [keys.meta]
-        values: list[Argument] = [len(tasks)]
-        for task in tasks:
-            digits = id_to_hex(task.id)
-            task_keys.append(keys.task(digits))
-            values += (
-                digits,
-                task.type,
-                task.queue,
-                int(task.priority),
-                _optional(task.max_retries),
-                _optional(task.timeout_seconds),
-                _optional(task.scheduled_at_ms),
-                encode_body(task.payload, task.metadata),
-            )
-        reply = await self.scripts.call("submit", task_keys, values)
-        codes = zip(tasks, reply[::2], reply[1::2], strict=True)
-        return {task.id: self._submitted(task, code, created) for task, code, created in codes}
-
-    def _submitted(self, task: NewTask, code: int, created_ms: int) -> Submitted | TaskQueueError:
-        if code == _BACKLOG_FULL:
-            return CapacityError(self.settings.queue.max_queue_size)
-        if code == _TOO_MANY_QUEUES:
-            limit = self.settings.queue.max_queues
-            return InvalidTaskError("queue", f"there are {limit} queues already; use one of them")
-        state = TaskState.PENDING if code == 1 else TaskState.SCHEDULED
-        return Submitted(task.id, state, created_ms)
+        return await self._intake.submit_many(tasks)
 
     async def cancel(self, task_id: str) -> None:
         """Cancel a task that is pending, scheduled or retrying.
@@ -209,21 +189,23 @@ class Broker:
         return await self._sweep_dead_letters("clear")
 
     async def _sweep_dead_letters(self, script: str, *arguments: str) -> int:
-        total = 0
-        for keys in self.partitions:
+        async def sweep(keys: Keys) -> int:
             before: str | int = ""
-            moved = BATCH
+            total, moved = 0, BATCH
             while moved == BATCH:
                 moved, before = await self.scripts.call(
                     script, [keys.meta], [before, BATCH, *arguments]
                 )
                 total += moved
-        return total
+            return total
+
+        return sum(await together([partial(sweep, keys) for keys in self.partitions]))
 
     async def purge(self, priority: Priority) -> int:
         """Cancel the tasks that wait at a priority, in all queues, at this moment. The count."""
-        total = 0
-        for keys in self.partitions:
+
+        async def sweep(keys: Keys) -> int:
+            total = 0
             for queue in await self.inspection.queues(keys):
                 start, before = b"-", ""
                 while start:
@@ -233,7 +215,9 @@ class Broker:
                         [start, before, BATCH],
                     )
                     total += cancelled
-        return total
+            return total
+
+        return sum(await together([partial(sweep, keys) for keys in self.partitions]))
 
     async def pause(self, worker_id: str) -> None:
         """Stop a worker from taking tasks, from this moment on; raises NotFoundError."""
@@ -244,15 +228,16 @@ class Broker:
         await self._set_paused(worker_id, 0)
 
     async def _set_paused(self, worker_id: str, paused: int) -> None:
-        found = [
-            await self.scripts.call(
+        calls = [
+            partial(
+                self.scripts.call,
                 "pause",
                 [keys.meta, keys.worker(worker_id), keys.control(worker_id)],
                 [worker_id, paused],
             )
             for keys in self.partitions
         ]
-        if not any(found):
+        if not any(await together(calls)):
             raise NotFoundError("worker", worker_id)
 
     async def promote(self, partition: int = 0) -> tuple[int, int | None]:
@@ -282,10 +267,6 @@ class Broker:
         if canonical is None or partition_of(canonical) >= len(self.partitions):
             raise NotFoundError("task", task_id)
         return self.partitions[partition_of(canonical)], id_to_hex(canonical)
-
-
-def _optional(value: int | None) -> str | int:
-    return "" if value is None else value
 
 
 def _check_letter(letter: bytes, task_id: str, action: str, allowed: frozenset[TaskState]) -> None:

@@ -1,7 +1,7 @@
 """Follow the event stream of a namespace: every event once, in order, gaps said aloud.
 
 Events of a partition are numbered without holes, so a difference is a gap: the stream was trimmed
-past the reader, or Redis lost its data and the numbers began again.
+past the reader, or Redis lost events and gave their numbers to others.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio import RedisCluster
 
+from taskqueue_core.broker.clients import CLIENT_ERRORS, Client, batch, close_redis, server_time_ms
 from taskqueue_core.events import Event, unpack
 from taskqueue_core.keys import Keys
 from taskqueue_core.logs import Throttle
@@ -27,57 +28,106 @@ BLOCK_SECONDS = 2.0
 #: Most stream entries in one read; an entry holds the events of one script call.
 _ENTRIES = 100
 
+#: Entries of a stream that are remembered, to find where a promoted replica's history parts.
+_REMEMBERED = 500
+
 _BACKOFF = RetryPolicy(initial_seconds=0.05, max_seconds=2.0, jitter=0.3)
 
 
 class EventFeed:
-    """Reader of all partitions' events over a connection of its own.
+    """Reader of all partitions' events over connections of its own.
 
-    ``redis`` must be a client for blocking commands of ``BLOCK_SECONDS``; the feed closes it.
+    ``redis`` must be a client for blocking commands of ``BLOCK_SECONDS``; the feed closes it. One
+    server is asked for all partitions at once; in a cluster each is followed by itself.
     """
 
-    def __init__(self, redis: Redis, partitions: Sequence[Keys]) -> None:
-        self._redis: Any = redis  # typed as bytes | str by redis-py; ours are bytes
-        self._streams = {keys.events.encode(): keys for keys in partitions}
-        self._positions: dict[bytes, int] = {}
-        self._epochs: dict[bytes, bytes | None] = {}
-        self._log = structlog.get_logger("taskqueue.feed")
-        self._throttle = Throttle(3, time.monotonic)
+    def __init__(self, redis: Client, partitions: Sequence[Keys]) -> None:
+        self._redis = redis
+        each = [[keys] for keys in partitions]
+        groups = each if isinstance(redis, RedisCluster) else [partitions]
+        self._readers = [_Reader(redis, group) for group in groups]
+        self._waiting: dict[asyncio.Task[list[Event]], _Reader] = {}
 
-    async def follow(self, after: dict[int, int] | None = None) -> AsyncIterator[list[Event]]:
+    async def follow(self, after: Mapping[int, int] | None = None) -> AsyncIterator[list[Event]]:
         """Yield events as they come, from after the given number of each partition.
 
         Without ``after``: from now on. A gap is an event of type ``events.gap`` whose data says
         how many were ``missed``. Lost connections are made again; the iterator does not end.
         """
-        failures = 0
-        while True:
-            try:
-                await self._find_positions(after or {})
-                # A broker that comes back may have lost its latest events.
-                events = await self._check_numbers() if failures else []
-                events = events or await self._read()
-                failures = 0
-            except (RedisError, OSError) as error:
-                failures += 1
-                if self._throttle.allow("lost"):
-                    self._log.warning("event stream lost, trying again", error=str(error))
-                await asyncio.sleep(_BACKOFF.delay_seconds(failures, random.Random()))  # noqa: S311
-                continue
-            if events:
-                yield events
+        after = after or {}
+        if len(self._readers) == 1:
+            while True:
+                yield await self._readers[0].next_events(after)
+        for reader in self._readers:
+            self._wait(reader, after)
+        try:
+            while True:
+                done, _ = await asyncio.wait(self._waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    self._wait(self._waiting.pop(task), after)
+                    yield task.result()
+        finally:
+            await self._end()
 
     async def close(self) -> None:
-        """Close the feed's connection."""
-        await self._redis.aclose()
+        """Close the feed's connections."""
+        await self._end()
+        await close_redis(self._redis)
 
-    async def _find_positions(self, after: dict[int, int]) -> None:
+    def _wait(self, reader: _Reader, after: Mapping[int, int]) -> None:
+        task = asyncio.create_task(reader.next_events(after), name="event reader")
+        self._waiting[task] = reader
+
+    async def _end(self) -> None:
+        tasks = list(self._waiting)
+        self._waiting.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Reader:
+    """Reader of some partitions over one connection."""
+
+    def __init__(self, redis: Client, partitions: Sequence[Keys]) -> None:
+        self._redis: Any = redis  # typed as bytes | str by redis-py; ours are bytes
+        self._streams = {keys.events.encode(): keys for keys in partitions}
+        self._positions: dict[bytes, int] = {}
+        self._epochs: dict[bytes, bytes | None] = {}
+        self._recent: dict[bytes, deque[tuple[int, int]]] = {}
+        self._failures = 0
+        self._log = structlog.get_logger("taskqueue.feed")
+        self._throttle = Throttle(3, time.monotonic)
+
+    async def next_events(self, after: Mapping[int, int]) -> list[Event]:
+        """Return the next events, one at least, as soon as there are some."""
+        while True:
+            try:
+                await self._find_positions(after)
+                events: list[Event] = []
+                if self._failures:
+                    # A broker that comes back may have lost its latest events.
+                    events = await self._check_history() or await self._check_numbers()
+                events = events or await self._read()
+                self._failures = 0
+            except CLIENT_ERRORS as error:
+                self._failures += 1
+                if self._throttle.allow("lost"):
+                    self._log.warning("event stream lost, trying again", error=str(error))
+                delay = _BACKOFF.delay_seconds(self._failures, random.Random())  # noqa: S311
+                await asyncio.sleep(delay)
+                continue
+            if events:
+                return events
+
+    async def _find_positions(self, after: Mapping[int, int]) -> None:
         for stream, keys in self._streams.items():
             if stream not in self._positions:
                 last, epoch = await self._redis.hmget(keys.meta, ["events", "epoch"])
                 start = after.get(keys.partition)
                 self._positions[stream] = int(last or 0) if start is None else start
                 self._epochs[stream] = epoch
+                self._recent[stream] = deque(maxlen=_REMEMBERED)
 
     async def _read(self) -> list[Event]:
         found = await self._redis.xread(
@@ -90,7 +140,9 @@ class EventFeed:
             return events
         for stream, entries in found:
             for entry_id, fields in entries:
-                events += self._unpack(stream, int(entry_id.partition(b"-")[0]), fields[b"e"])
+                number, packed = int(entry_id.partition(b"-")[0]), fields[b"e"]
+                events += self._unpack(stream, number, packed)
+                self._recent[stream].append((number, hash(packed)))
         return events
 
     def _unpack(self, stream: bytes, last: int, packed: bytes) -> list[Event]:
@@ -107,25 +159,42 @@ class EventFeed:
         self._positions[stream] = last
         return events
 
+    async def _check_history(self) -> list[Event]:
+        """Go back to where a promoted replica parted: what it never got is undone, others follow.
+
+        Their numbers may be the same, so the entries themselves are compared.
+        """
+        gaps = []
+        for stream, keys in self._streams.items():
+            recent, position = self._recent[stream], self._positions[stream]
+            if not recent:
+                continue
+            rows = await self._redis.xrevrange(stream, f"{position}-0", "-", _REMEMBERED)
+            kept = {(int(name.partition(b"-")[0]), hash(row[b"e"])) for name, row in rows}
+            while recent and recent[-1] not in kept:
+                recent.pop()
+            if recent and recent[-1][0] < position:
+                common = self._positions[stream] = recent[-1][0]
+                now_ms = await server_time_ms(self._redis)
+                gaps.append(_gap(common, now_ms, keys.partition, position - common))
+        return gaps
+
     async def _check_numbers(self, streams: Sequence[bytes] = ()) -> list[Event]:
         """Notice that numbering began again: the new numbers may look like the next old ones.
 
         Without ``streams`` all are checked: one that was emptied has nothing to read.
         """
         checked = streams or list(self._streams)
-        pipe = self._redis.pipeline(transaction=False)
-        for stream in checked:
-            pipe.hmget(self._streams[stream].meta, ["events", "epoch"])
-        pipe.time()
-        *rows, (seconds, micros) = await pipe.execute()
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        metas = [("HMGET", self._streams[stream].meta, "events", "epoch") for stream in checked]
         gaps = []
-        for stream, (last, epoch) in zip(checked, rows, strict=True):
+        for stream, (last, epoch) in zip(checked, await batch(self._redis, metas), strict=True):
             position, known = self._positions[stream], self._epochs[stream]
             self._epochs[stream] = epoch
             if int(last or 0) < position or (position and known not in (None, epoch)):
+                now_ms = await server_time_ms(self._redis)
                 gaps.append(_gap(0, now_ms, self._streams[stream].partition, position))
                 self._positions[stream] = 0
+                self._recent[stream].clear()
         return gaps
 
 

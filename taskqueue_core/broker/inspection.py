@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 
 from taskqueue_core.broker.audit import audit
-from taskqueue_core.broker.clients import translated
+from taskqueue_core.broker.clients import Client, attempted, batch, together, translated
 from taskqueue_core.broker.scripts import Scripts
 from taskqueue_core.codec import split_body
 from taskqueue_core.errors import NotFoundError
@@ -31,7 +31,7 @@ from taskqueue_core.states import TERMINAL, TaskState
 class Inspection:
     """Reads of one Redis namespace."""
 
-    def __init__(self, redis: Redis, scripts: Scripts, partitions: Sequence[Keys]) -> None:
+    def __init__(self, redis: Client, scripts: Scripts, partitions: Sequence[Keys]) -> None:
         # redis-py types answers as bytes | str, since a client may decode them; ours never do.
         self._redis: Any = redis
         self._scripts = scripts
@@ -55,16 +55,13 @@ class Inspection:
 
     async def queues(self, keys: Keys) -> list[str]:
         """Return the names of a partition's queues."""
-        with translated():
-            names: list[bytes] = await self._redis.zrange(keys.queues, 0, -1)
+        [names] = await self._batch([("ZRANGE", keys.queues, 0, -1)])
         return sorted(name.decode() for name in names)
 
     async def queue_stats(self) -> QueueStats:
         """Return how many tasks are where, over all queues and partitions."""
-        sums = [0] * 11
-        for keys in self._partitions:
-            reply = await self._scripts.call("depths", [keys.meta])
-            sums = [total + part for total, part in zip(sums, reply, strict=True)]
+        calls = [partial(self._scripts.call, "depths", [keys.meta]) for keys in self._partitions]
+        sums = [sum(parts) for parts in zip(*await together(calls), strict=True)]
         return QueueStats(
             depths={p: Depth(sums[2 * p], sums[2 * p + 1]) for p in reversed(Priority)},
             scheduled_count=sums[8],
@@ -75,45 +72,41 @@ class Inspection:
     async def workers(self) -> list[WorkerState]:
         """Return the live workers, by id."""
         keys = self._partitions[0]
-        with translated():
-            names: list[bytes] = await self._redis.zrange(keys.workers, 0, -1)
-            pipe = self._redis.pipeline(transaction=False)
-            for name in sorted(names):
-                pipe.hgetall(keys.worker(name.decode()))
-            rows = await pipe.execute() if names else []
-        pairs = zip(sorted(names), rows, strict=True)
-        return [_worker(name.decode(), row) for name, row in pairs if row]
+        [members] = await self._batch([("ZRANGE", keys.workers, 0, -1)])
+        names = sorted(member.decode() for member in members)
+        rows = await self._batch([("HGETALL", keys.worker(name)) for name in names])
+        return [_worker(name, row) for name, row in zip(names, rows, strict=True) if row]
 
     async def worker(self, worker_id: str) -> WorkerState:
         """Return one live worker; raises NotFoundError."""
         if not is_name(worker_id):
             raise NotFoundError("worker", worker_id)
-        with translated():
-            row = await self._redis.hgetall(self._partitions[0].worker(worker_id))
+        [row] = await self._batch([("HGETALL", self._partitions[0].worker(worker_id))])
         if not row:
             raise NotFoundError("worker", worker_id)
         return _worker(worker_id, row)
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """Return the latest dead letters of all partitions, newest first."""
-        letters: list[DeadLetter] = []
-        for keys in self._partitions:
-            with translated():
-                members = await self._redis.zrange(
-                    keys.dead_letters, 0, limit - 1, desc=True, withscores=True
-                )
-            died_at = {id_from_hex(name.decode()): int(score) for name, score in members}
-            tasks = await self.read(keys, [name.decode() for name, _ in members])
-            letters += (DeadLetter(task=task, added_at_ms=died_at[task.id]) for task in tasks)
+        calls = [partial(self._dead_letters, keys, limit) for keys in self._partitions]
+        letters = [letter for some in await together(calls) for letter in some]
         letters.sort(key=lambda letter: letter.added_at_ms, reverse=True)
         return letters[:limit]
+
+    async def _dead_letters(self, keys: Keys, limit: int) -> list[DeadLetter]:
+        members = await attempted(
+            self._redis,
+            self._scripts.retries,
+            lambda: self._redis.zrange(keys.dead_letters, 0, limit - 1, desc=True, withscores=True),
+        )
+        died_at = {id_from_hex(name.decode()): int(score) for name, score in members}
+        tasks = await self.read(keys, [name.decode() for name, _ in members])
+        return [DeadLetter(task=task, added_at_ms=died_at[task.id]) for task in tasks]
 
     async def stats(self) -> dict[str, int]:
         """Return the fleet's counters; ``taskqueue_core.metrics`` names the fields."""
         sums: dict[str, int] = {}
-        for keys in self._partitions:
-            with translated():
-                row: dict[bytes, bytes] = await self._redis.hgetall(keys.stats)
+        for row in await self._batch([("HGETALL", keys.stats) for keys in self._partitions]):
             for name, value in row.items():
                 sums[name.decode()] = sums.get(name.decode(), 0) + int(value)
         return sums
@@ -122,6 +115,11 @@ class Inspection:
         """Return what is not in its place, a sentence each; see ``audit``."""
         with translated():
             return await audit(self._redis, self._partitions)
+
+    async def _batch(self, commands: Sequence[Sequence[str | int]]) -> list[Any]:
+        return await attempted(
+            self._redis, self._scripts.retries, lambda: batch(self._redis, commands)
+        )
 
 
 def task_from_row(digits: str, row: Sequence[object]) -> Task:

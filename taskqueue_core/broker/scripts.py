@@ -7,18 +7,19 @@ parts it shares with others, and its own file. ``lua/README.md`` describes the d
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
 
 from redis import exceptions as redis_errors
-from redis.asyncio import Redis
+from redis.asyncio import RedisCluster
 
-from taskqueue_core.broker.clients import translate
-from taskqueue_core.errors import BrokerError
+from taskqueue_core.broker.clients import CLIENT_ERRORS, Client, attempted
+from taskqueue_core.errors import BrokerError, BrokerUnavailableError
 from taskqueue_core.settings import Settings
 
 _MS_PER_DAY: Final = 86_400_000
@@ -79,7 +80,7 @@ class Limits:
             lease_ms=round(settings.worker.lease_seconds * 1000),
             retention_ms=round(queue.task_retention_days * _MS_PER_DAY),
             dead_retention_ms=round(queue.dead_letter_retention_days * _MS_PER_DAY),
-            max_backlog=queue.max_queue_size // queue.partitions,
+            max_backlog=max(queue.max_queue_size // queue.partitions, 1),
             max_queues=queue.max_queues,
             max_lost=queue.max_lost_leases,
         )
@@ -91,29 +92,92 @@ class Limits:
         return f"local {', '.join(name.upper() for name in names)} = {values}"
 
 
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What a write must reach before it counts, and how Redis is asked to wait for that."""
+
+    wait: tuple[Argument, ...]
+    copies: int
+    place: str
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Confirmation | None:
+        """Return what ``queue.durability`` wants; None where the answer of Redis is enough."""
+        queue = settings.queue
+        # Redis gives up a little before the client would, which then knows why.
+        patience_ms = max(round(settings.redis.read_timeout_seconds * 900), 1)
+        match queue.durability:
+            case "disk":
+                return cls(("WAITAOF", 1, 0, patience_ms), 1, "the disk")
+            case "replica":
+                wait = ("WAIT", queue.replicas, patience_ms)
+                return cls(wait, queue.replicas, f"{queue.replicas} replicas")
+        return None
+
+    def check(self, reply: object) -> None:
+        """Raise BrokerUnavailableError unless the reply to ``wait`` says that it is there."""
+        if isinstance(reply, redis_errors.ResponseError):
+            reason = f" ({reply})"
+        else:
+            # WAITAOF answers with the number of disks, then that of replicas' disks.
+            reached = reply[0] if isinstance(reply, list) else reply
+            if isinstance(reached, int) and reached >= self.copies:
+                return
+            reason = ""
+        raise BrokerUnavailableError(
+            f"not confirmed by {self.place} in time{reason}: retry with the same key or id"
+        )
+
+
+def can_wait_for_disk(version: tuple[int, int]) -> bool:
+    """Tell whether a Redis of this version has WAITAOF."""
+    return version >= (7, 2)
+
+
 def source(part: str) -> str:
     """Return the text of one Lua file."""
     return (resources.files(__package__) / "lua" / f"{part}.lua").read_text("utf-8")
 
 
-def assemble(name: str, limits: Limits, *, clock: str | None = None) -> str:
-    """Return the whole text of script ``name``; ``clock`` replaces the broker's clock in tests."""
+def assemble(
+    name: str, limits: Limits, *, clock: str | None = None, is_guarded: bool = False
+) -> str:
+    """Return the whole text of script ``name``; ``clock`` replaces the broker's clock in tests.
+
+    A guarded script is called with one key more than it knows, see ``Scripts``.
+    """
     parts = PARTS[name]
     flags = re.search(r"^-- Flags: (.*)$", "\n".join(map(source, parts)), re.MULTILINE)
     if flags is None:
         raise BrokerError(f"script {name} has no line '-- Flags:'")
     head = f"#!lua{_FLAGS[flags[1]]}"
+    settings = ("KEYS[#KEYS] = nil " if is_guarded else "") + limits.as_lua()
     return "\n".join(
-        [head, limits.as_lua(), clock or source("clock"), source("prelude"), *map(source, parts)]
+        [head, settings, clock or source("clock"), source("prelude"), *map(source, parts)]
     )
 
 
 class Scripts:
-    """All scripts of one configuration, ready to be called."""
+    """All scripts of one configuration, ready to be called.
 
-    def __init__(self, redis: Redis, limits: Limits, *, clock: str | None = None) -> None:
+    In a cluster every call names a key that never exists. While a slot is moved key by key, part
+    of a partition is on either node, and a script would find half of it or stop in the middle.
+    With that key among its keys, both nodes refuse the script as a whole (TRYAGAIN), until the
+    slot has moved.
+    """
+
+    def __init__(
+        self, redis: Client, limits: Limits, *, clock: str | None = None, retries: int = 0
+    ) -> None:
+        self.retries = retries
+        #: What a submission waits for, beyond the script's answer.
+        self.confirmation: Confirmation | None = None
         self._redis: Any = redis  # its execute_command is untyped
-        self._texts = {name: assemble(name, limits, clock=clock).encode() for name in PARTS}
+        self._is_guarded = isinstance(redis, RedisCluster)
+        self._texts = {
+            name: assemble(name, limits, clock=clock, is_guarded=self._is_guarded).encode()
+            for name in PARTS
+        }
         self._hashes = {
             name: hashlib.sha1(text, usedforsecurity=False).hexdigest()
             for name, text in self._texts.items()
@@ -123,16 +187,63 @@ class Scripts:
         """Run a script; the caller may repeat it, as every script is safe to repeat.
 
         Raises:
-            BrokerUnavailableError: no connection, or no answer in time.
+            BrokerUnavailableError: no connection, no answer in time, or what ``submit`` wrote is
+                not confirmed in time.
             BrokerFullError: Redis is out of memory or disk.
             BrokerError: any other error answer.
         """
-        command = ("EVALSHA", self._hashes[name], len(keys), *keys, *arguments)
-        try:
+        guard = [keys[0].removesuffix("meta") + "none"] if self._is_guarded else []
+        rest = (len(keys) + len(guard), *keys, *guard, *arguments)
+        run = self._redis.execute_command
+        if self.confirmation and name == "submit":
+            run = self._confirmed(keys[0], self.confirmation)
+
+        async def once() -> Any:
             try:
-                return await self._redis.execute_command(*command)
+                return await run("EVALSHA", self._hashes[name], *rest)
             except redis_errors.NoScriptError:
                 # A restart or SCRIPT FLUSH: EVAL loads it and runs it in one step.
-                return await self._redis.execute_command("EVAL", self._texts[name], *command[2:])
-        except redis_errors.RedisError as error:
-            raise translate(error) from error
+                return await run("EVAL", self._texts[name], *rest)
+
+        return await attempted(self._redis, self.retries, once)
+
+    def _confirmed(self, meta: str, confirmation: Confirmation) -> Callable[..., Awaitable[Any]]:
+        """Return a way to run a command that answers once what it wrote is confirmed."""
+
+        async def run(*command: Argument) -> Any:
+            # WAIT is about the connection's own writes. The first command is one in any case: a
+            # repeat of a submission writes nothing, and would be confirmed without having waited.
+            commands = (("HSET", meta, "asked", 1), command, confirmation.wait)
+            replies = await self._in_one_connection(meta, commands)
+            for reply in replies[:2]:
+                if isinstance(reply, Exception):
+                    raise reply
+            if isinstance(replies[2], redis_errors.ConnectionError | redis_errors.TimeoutError):
+                raise replies[2]
+            confirmation.check(replies[2])
+            return replies[1]
+
+        return run
+
+    async def _in_one_connection(
+        self, meta: str, commands: Sequence[Sequence[Argument]]
+    ) -> list[Any]:
+        """Run commands one after the other over one connection to the node of ``meta``."""
+        target: dict[str, Any] = {}
+        if isinstance(self._redis, RedisCluster):
+            await self._redis.initialize()
+            target["target_nodes"] = self._redis.get_node_from_key(meta)
+        pipe = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command, **target)
+        if not target:
+            return list(await pipe.execute(raise_on_error=False))
+        try:
+            replies = await pipe.execute(raise_on_error=False, allow_redirections=False)
+        except CLIENT_ERRORS as error:
+            replies = [error] * len(commands)
+        if any(isinstance(reply, Exception) for reply in replies):
+            # A plain call finds the slot's node again, for the next attempt.
+            with contextlib.suppress(*CLIENT_ERRORS):
+                await self._redis.execute_command("EXISTS", meta)
+        return list(replies)

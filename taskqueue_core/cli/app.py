@@ -12,6 +12,7 @@ from taskqueue_core.cli.audit import audit
 from taskqueue_core.cli.broker import broker
 from taskqueue_core.cli.configuration import show_configuration
 from taskqueue_core.cli.plugins import list_plugins
+from taskqueue_core.cli.verify import verify
 
 
 def _new_app(description: str) -> typer.Typer:
@@ -33,6 +34,7 @@ app.command("get")(tasks.get)
 app.command("cancel")(tasks.cancel)
 app.command("audit")(audit)
 app.command("broker")(broker)
+app.command("verify")(verify)
 app.add_typer(_config, name="config")
 _config.command("show")(show_configuration)
 app.add_typer(_plugins, name="plugins")

@@ -15,6 +15,7 @@ from taskqueue_core.cli.options import (
 from taskqueue_core.cli.output import EXIT_REFUSED
 
 if TYPE_CHECKING:  # they bring pydantic and subprocess, which --help can do without
+    from taskqueue_core.broker.embedded import EmbeddedBroker
     from taskqueue_core.config import LoadedSettings
     from taskqueue_core.processes import ChildSpec
     from taskqueue_core.settings import Settings
@@ -62,6 +63,7 @@ def work(
       0  stopped, and every task it had taken is finished
       2  a setting is refused, or the embedded broker or a plugin cannot start
       3  stopped with tasks unfinished; they were given back to other workers
+      4  (a process of several) handlers did not stop; it is started again
 
     \b
     Examples:
@@ -87,6 +89,9 @@ def work(
     except TaskQueueError as error:
         typer.echo(f"taskqueue-worker: {error}", err=True)
         code = EXIT_REFUSED
+    except KeyboardInterrupt:
+        # Before there was anybody who listens for it.
+        code = 0
     raise typer.Exit(code)
 
 
@@ -99,23 +104,25 @@ def _run(loaded: LoadedSettings) -> int:
     configure_logging(settings.log_level)
     for warning in loaded.warnings:
         structlog.get_logger("taskqueue.worker").warning(warning)
-    if settings.worker.processes > 1:
-        return _supervise(settings)
-    from taskqueue_core.worker import run_worker
-
-    return run_worker(settings)
-
-
-def _supervise(settings: Settings) -> int:
     from taskqueue_core.broker import located
-    from taskqueue_core.processes import Supervisor
 
     with located(settings) as (found, embedded):
-        return Supervisor(
-            children(found),
-            grace_seconds=settings.worker.shutdown_timeout_seconds + _MARGIN_SECONDS,
-            housekeeping=embedded.revive if embedded else lambda: None,
-        ).run()
+        # A worker whose handlers hang is replaced, and a broker would end with its process.
+        if settings.worker.processes > 1 or (embedded and embedded.is_owner):
+            return _supervise(found, embedded)
+        from taskqueue_core.worker import run_worker
+
+        return run_worker(found)
+
+
+def _supervise(settings: Settings, embedded: EmbeddedBroker | None) -> int:
+    from taskqueue_core.processes import Supervisor
+
+    return Supervisor(
+        children(settings),
+        grace_seconds=settings.worker.shutdown_timeout_seconds + _MARGIN_SECONDS,
+        housekeeping=embedded.revive if embedded else lambda: None,
+    ).run()
 
 
 def children(settings: Settings) -> list[ChildSpec]:
@@ -134,7 +141,9 @@ def children(settings: Settings) -> list[ChildSpec]:
 
     specs = []
     for number in range(1, settings.worker.processes + 1):
-        one = settings.worker.id and f"{settings.worker.id}-{number}"
+        one = settings.worker.id
+        if one and settings.worker.processes > 1:
+            one = f"{one}-{number}"
         if one and not is_name(one):
             raise SettingsError(f"worker.id is too long for several processes: {one}")
         worker = settings.worker.model_copy(update={"id": one, "processes": 1})

@@ -92,3 +92,8 @@ def request_cancel(context: TaskContext, reason: str) -> None:
     """
     if not context.cancelled:
         msgspec.structs.force_setattr(context, "_cancel_reason", reason)
+
+
+def set_deadline(context: TaskContext, deadline: float) -> None:
+    """Move the deadline, by ``time.monotonic()``; for the worker only, before the handler runs."""
+    msgspec.structs.force_setattr(context, "deadline", deadline)

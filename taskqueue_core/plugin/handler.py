@@ -20,8 +20,8 @@ from taskqueue_core.plugin.context import TaskContext
 from taskqueue_core.plugin.payload import PayloadType, payload_type
 from taskqueue_core.retry import RetryPolicy
 
-#: Where a handler runs: on the event loop, or in a thread beside it.
-Executor = Literal["async", "thread"]
+#: Where a handler runs: on the event loop, in a thread beside it, or in a process of its own.
+Executor = Literal["async", "thread", "process"]
 
 HandlerFunction = Callable[[TaskContext, Any], Any]
 
@@ -51,7 +51,9 @@ class Handler:
     @property
     def is_async(self) -> bool:
         """Tell whether the function returns a coroutine."""
-        return self.executor == "async"
+        return self.executor == "async" or (
+            self.executor == "process" and _is_coroutine_function(self.function)
+        )
 
     def decode(self, payload: Any) -> Any:
         """Turn a payload of JSON values into what the function expects.
@@ -104,6 +106,7 @@ def handler(
     """Make a function ``(ctx, payload)`` the handler of a task type.
 
     A coroutine function runs on the event loop ("async"), a plain one in a thread ("thread").
+    Either runs in a child process when ``executor`` is "process": it is killed at its timeout.
     The annotation of ``payload`` is what payloads are validated against: a dataclass, msgspec
     struct, TypedDict or pydantic model; ``dict``, ``Any`` or nothing take any object.
 
@@ -179,8 +182,8 @@ def _choose_executor(where: str, function: HandlerFunction, wanted: str | None) 
         case ("thread", True):
             raise PluginError(f'{where}: executor "thread" needs a plain function, not async def')
         case ("process", _):
-            raise PluginError(f'{where}: executor "process" is not available; use "thread"')
-    raise PluginError(f'{where}: executor is "async" or "thread", got {wanted!r}')
+            return "process"
+    raise PluginError(f'{where}: executor is "async", "thread" or "process", got {wanted!r}')
 
 
 def _is_coroutine_function(function: object) -> bool:

@@ -10,10 +10,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from redis.asyncio import Redis
-
 from taskqueue_core.broker import WorkerSession
-from taskqueue_core.broker.clients import translated
+from taskqueue_core.broker.clients import Client, translated
 from taskqueue_core.keys import ANY_QUEUE
 from taskqueue_core.worker.fetcher import Fetcher
 
@@ -22,18 +20,23 @@ BLOCK_SECONDS: Final = 4.0
 
 
 class Control:
-    """Messages to one worker: pause, resume."""
+    """Messages to one worker: pause, resume. ``answers`` counts those of Redis."""
 
     def __init__(
-        self, redis: Redis, session: WorkerSession, on_message: Callable[[str], None]
+        self, redis: Client, session: WorkerSession, on_message: Callable[[str], None]
     ) -> None:
+        self.answers = 0
+        self.is_waiting = True
         self._redis = redis
         self._key = session.keys.control(session.worker_id)
         self._on_message = on_message
 
     async def run_once(self) -> float:
         """Wait for one message and pass it on."""
-        found = await _pop(self._redis, [self._key])
+        try:
+            found = await _pop(self._redis, [self._key])
+        finally:
+            self.answers += 1
         if found:
             self._on_message(found[1].decode())
         return 0.0
@@ -43,17 +46,24 @@ class Bell:
     """The bells of the queues that a fetcher serves.
 
     A choosy worker serves the queues it was told to, and leaves the bell for new ones to others.
+    ``answers`` counts those of Redis, rung or not, errors included.
     """
 
     def __init__(
-        self, redis: Redis, session: WorkerSession, fetcher: Fetcher, *, is_choosy: bool
+        self, redis: Client, session: WorkerSession, fetcher: Fetcher, *, is_choosy: bool
     ) -> None:
+        self.answers = 0
         self._queues: list[str] = []
         self._is_choosy = is_choosy
         self._listening: asyncio.Task[tuple[bytes, bytes] | None] | None = None
         self._redis = redis
         self._keys = session.keys
         self._fetcher = fetcher
+
+    @property
+    def is_waiting(self) -> bool:
+        """Tell whether it listens now: not while there is work."""
+        return self._listening is not None and not self._listening.done()
 
     def serve(self, queues: Sequence[str]) -> None:
         """Listen to the bells of these queues, at once.
@@ -75,6 +85,7 @@ class Bell:
             await asyncio.wait([self._listening])
         finally:
             self._listening.cancel()
+            self.answers += 1
         found = None if self._listening.cancelled() else self._listening.result()
         if found is None:
             return 0.0
@@ -85,12 +96,12 @@ class Bell:
         return 0.0
 
 
-async def _pop(redis: Redis, keys: list[str]) -> tuple[bytes, bytes] | None:
+async def _pop(redis: Client, keys: list[str]) -> tuple[bytes, bytes] | None:
     with translated():
         found: Any = await redis.blpop(keys, timeout=BLOCK_SECONDS)
     return (found[0], found[1]) if found else None
 
 
-async def _push(redis: Redis, key: bytes, token: bytes) -> None:
+async def _push(redis: Client, key: bytes, token: bytes) -> None:
     with translated():
         await redis.lpush(key.decode(), token)

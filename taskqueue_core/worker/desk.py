@@ -27,16 +27,18 @@ from taskqueue_core.worker.scheduler import Scheduler
 
 
 class Desk:
-    """Where deliveries, outcomes and news change hands."""
+    """Where deliveries, outcomes and news of one partition change hands."""
 
-    executor: Executor
     fetcher: Fetcher
-    misrouted: Misrouted
     recovery: Recovery
     registration: Registration
     scheduler: Scheduler
 
-    def __init__(self, worker_id: str, throttle: Throttle) -> None:
+    def __init__(
+        self, worker_id: str, throttle: Throttle, executor: Executor, misrouted: Misrouted
+    ) -> None:
+        self.executor = executor
+        self.misrouted = misrouted
         self.pause = Pause(self._pause_changed, time.monotonic)
         self.has_beat = asyncio.Event()
         self._throttle = throttle
@@ -52,10 +54,6 @@ class Desk:
     def report(self, outcome: Outcome) -> None:
         """Take an outcome to the broker."""
         self.fetcher.report(outcome)
-
-    def put_aside(self, delivery: Delivery) -> None:
-        """Take care of a delivery that nobody here can run."""
-        self.misrouted.take(delivery)
 
     def settled(self, outcome: Outcome, status: OutcomeStatus) -> None:
         """Forget a delivery whose outcome the broker has answered."""
@@ -113,7 +111,8 @@ class Desk:
             self.pause.heard(is_on=message == "pause")
 
     def _pause_changed(self, is_paused: bool) -> None:  # noqa: FBT001 (a callback with one fact)
-        self._log.info("worker paused" if is_paused else "worker resumed")
+        if self.registration.partition == 0:
+            self._log.info("worker paused" if is_paused else "worker resumed")
         self.fetcher.is_paused = is_paused
         if not is_paused:
             self.fetcher.wake()

@@ -1,4 +1,4 @@
-"""Run handlers: on the event loop or in threads, each until its deadline.
+"""Run handlers: on the event loop, in threads or in children, each until its deadline.
 
 Every delivery ends in one outcome, handed to ``report``. A delivery stays in ``running`` (and so
 keeps its lease) until the broker has answered that outcome.
@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
@@ -23,13 +23,20 @@ from taskqueue_core.settings import Settings
 from taskqueue_core.worker import outcomes
 from taskqueue_core.worker.measurements import Measurements
 from taskqueue_core.worker.running import GRACE_SECONDS, UNREADABLE, Plans, Running, Timer
+from taskqueue_core.worker.subprocesses import Children, call_apart
 
-#: Names of the threads that handlers run in begin with it.
-THREADS: Final = "taskqueue-handler"
+
+def _nobody(_: str) -> None:
+    pass
 
 
 class Executor:
-    """The handlers at work in one worker process."""
+    """The handlers at work in one worker process.
+
+    With ``children``, handlers that ask for a process run there, and so does every task that has
+    cost a worker its lease before, alone: it may take its process along. Without, all run here.
+    ``on_stuck`` is told the id of a task whose handler is at work long after its deadline.
+    """
 
     def __init__(
         self,
@@ -45,6 +52,8 @@ class Executor:
     ) -> None:
         self.running: dict[tuple[str, int], Running] = {}
         self.stuck = 0
+        self.children: Children | None = None
+        self.on_stuck: Callable[[str], None] = _nobody
         self._concurrency = settings.worker.concurrency
         self._result_limit = settings.worker.max_result_bytes
         self._host = host
@@ -71,6 +80,8 @@ class Executor:
             return
         plan = self._plans.plan(delivery, handler)
         running = Running(delivery, handler, plan, self._grace_seconds)
+        if self.children and (delivery.lost_leases or handler.executor == "process"):
+            running.is_apart = True
         self.running[delivery.digits, delivery.number] = running
         self._measurements.waited(
             delivery.priority, delivery.fetched_at_ms - delivery.enqueued_at_ms
@@ -101,10 +112,15 @@ class Executor:
         return released
 
     async def stopped(self, within_seconds: float) -> int:
-        """Wait for the handlers that were told to stop; how many have not done so in time."""
-        if not self._stopped:
-            return 0
-        _, still_running = await asyncio.wait(self._stopped, timeout=within_seconds)
+        """Wait for the handlers that were told to stop; how many have not done so in time.
+
+        There is nothing left to do for the children then, so they end too.
+        """
+        still_running: set[asyncio.Task[None]] = set()
+        if self._stopped:
+            _, still_running = await asyncio.wait(self._stopped, timeout=within_seconds)
+        if self.children:
+            await self.children.close()
         return len(still_running)
 
     def active(self) -> int:
@@ -126,9 +142,12 @@ class Executor:
             duration_ms = running.elapsed_ms
             # Also from one that has swallowed its cancellation.
             running.context.raise_if_cancelled()
-            outcome = outcomes.success(
-                running.delivery, value, duration_ms, limit=self._result_limit
-            )
+            if running.is_apart:
+                outcome = outcomes.completed(running.delivery, value, duration_ms)
+            else:
+                outcome = outcomes.success(
+                    running.delivery, value, duration_ms, limit=self._result_limit
+                )
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its outcome)
             self._failed(running, error)
             return
@@ -141,6 +160,9 @@ class Executor:
         if running.payload is UNREADABLE:
             raise NonRetryable("the stored payload cannot be read")
         context.raise_if_cancelled()
+        if running.is_apart:
+            assert self.children is not None
+            return await call_apart(running, self.children, self._timer)
         argument = handler.decode(running.payload)
         if handler.is_async:
             return await handler.function(context, argument)
@@ -169,6 +191,7 @@ class Executor:
             plan=running.plan,
             worker_id=self._worker_id,
             rng=self._rng,
+            trace=running.trace,
         )
         self._log.debug("attempt failed", task_id=running.context.id, error=outcome.value.decode())
         self._finish(running, outcome)
@@ -199,7 +222,7 @@ class Executor:
             self._stopped.add(task)
             task.add_done_callback(self._stopped.discard)
         # A task cancelled before its first step would never reach its own error handling.
-        if running.handler.is_async and running.has_begun:
+        if running.is_cancellable and running.has_begun:
             task.cancel()
 
     def _sweep(self) -> None:
@@ -215,9 +238,9 @@ class Executor:
         reason = f"timed out after {running.plan.timeout_seconds:g} s"
         is_first = running.alarm < running.given_up_at
         running.alarm = running.given_up_at
-        if running.handler.is_async and is_first:
+        if running.is_cancellable and is_first:
             self._stop(running, reason)
-        elif running.handler.is_async:
+        elif running.is_cancellable:
             self._log.error("handler ignores its cancellation", task_id=running.context.id)
             self._failed(running, outcomes.TimedOut(f"{reason} and did not stop"))
             self._expect_end(running)
@@ -232,15 +255,23 @@ class Executor:
                 old.shutdown(wait=False)
 
     def _expect_end(self, running: Running) -> None:
+        """Count a handler that outstays its time; say so when it does that for too long."""
+
         def ended(_: asyncio.Task[None]) -> None:
             self.stuck -= 1
+
+        def look(task: asyncio.Task[None]) -> None:
+            if not task.done():
+                self.on_stuck(running.context.id)
 
         assert running.task is not None
         self.stuck += 1
         running.task.add_done_callback(ended)
+        grace = max(0.0, running.given_up_at - time.monotonic())
+        asyncio.get_running_loop().call_later(grace, look, running.task)
 
     def _new_threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._concurrency, THREADS)
+        return ThreadPoolExecutor(self._concurrency, "taskqueue-handler")
 
 
 def _guarded(

@@ -18,6 +18,7 @@ from taskqueue_core.broker import BATCH, WorkerSession
 from taskqueue_core.errors import BrokerFullError, BrokerUnavailableError
 from taskqueue_core.models import Delivery, Fetched, Outcome, OutcomeKind, OutcomeStatus
 from taskqueue_core.worker.loop import Backoff
+from taskqueue_core.worker.slots import Slots
 
 LANES = 2
 
@@ -47,10 +48,13 @@ class Desk(Protocol):
 
 
 class Fetcher:
-    """The slots of one worker process in one partition, and the calls that fill and empty them.
+    """The calls that fill and empty a worker's slots in one partition.
+
+    ``share`` is the number of fetchers that share the slots: each asks for its part at most.
 
     Deliveries in an answer that took longer than ``trust_seconds`` may have been given to another
     worker meanwhile: the broker is asked again which of them are still this worker's.
+    ``answers`` counts those of the broker, errors included.
     """
 
     def __init__(
@@ -58,13 +62,16 @@ class Fetcher:
         session: WorkerSession,
         desk: Desk,
         *,
-        slots: int,
+        slots: Slots,
+        share: int = 1,
         backoffs: Sequence[Backoff],
         trust_seconds: float,
     ) -> None:
-        self.free = slots
+        self._slots = slots
+        slots.tell(self._schedule)
         self.trust_seconds = trust_seconds
         self.streams: Sequence[str] = ()
+        self.answers = 0
         self.is_dry = False
         self.is_open = False
         self.is_paused = False
@@ -72,7 +79,7 @@ class Fetcher:
         self._wakes = 0
         self._session = session
         self._desk = desk
-        self._cap = min(BATCH, -(-slots // 2))
+        self._cap = min(BATCH, -(-slots.total // (2 * share)))
         self._outcomes: list[Outcome] = []
         self._lanes = list(range(len(backoffs)))
         self._backoffs = backoffs
@@ -83,9 +90,19 @@ class Fetcher:
         self._is_quiet.set()
 
     @property
+    def free(self) -> int:
+        """Return how many more tasks the worker may run."""
+        return self._slots.free
+
+    @property
     def can_take(self) -> bool:
         """Tell whether a task could be started now."""
-        return self.is_open and not self.is_paused and self.free > 0
+        return self.is_open and not self.is_paused and self._slots.free > 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Tell whether an answer is expected, or would be if all went well."""
+        return bool(self._calls) or self.can_take
 
     def open(self) -> None:
         """Begin to take tasks."""
@@ -106,20 +123,15 @@ class Fetcher:
     def report(self, outcome: Outcome) -> None:
         """Hand in an outcome and give back its slot."""
         self._outcomes.append(outcome)
-        self.free += 1
-        self._schedule()
+        self._slots.give(1)
 
     def reserve(self, most: int) -> int:
         """Set up to ``most`` slots aside for tasks that come another way; how many."""
-        slots = min(most, self.free) if self.can_take else 0
-        self.free -= slots
-        return slots
+        return self._slots.take(most) if self.can_take else 0
 
     def give_back(self, slots: int) -> None:
         """Return slots that were reserved: what rang meanwhile found none free."""
-        self.free += slots
-        if slots:
-            self._schedule()
+        self._slots.give(slots)
 
     async def drained(self) -> None:
         """Wait until every outcome is answered and no call is under way."""
@@ -140,12 +152,12 @@ class Fetcher:
     def _flush(self) -> None:
         self._is_scheduled = False
         while self._lanes:
-            wanted = min(self._cap, self.free) if self.can_take else 0
+            wanted = min(self._cap, self._slots.free) if self.can_take else 0
             if not self._outcomes and (wanted == 0 or self.is_dry):
                 break
             batch = _fitting(self._outcomes[:BATCH])
             del self._outcomes[: len(batch)]
-            self.free -= wanted
+            self._slots.take(wanted)
             call = asyncio.create_task(self._call(self._lanes.pop(), batch, wanted))
             self._calls.add(call)
             call.add_done_callback(self._called)
@@ -173,11 +185,13 @@ class Fetcher:
                     outcomes=outcomes,
                 )
             except Exception as error:  # noqa: BLE001 (repeated until answered, and logged)
+                self.answers += not isinstance(error, BrokerUnavailableError)
                 await backoff.failed(error)
                 if not isinstance(error, _PASSING) and backoff.failures >= REFUSALS:
                     await self._settle_alone(outcomes, backoff)
                     break
                 continue
+            self.answers += 1
             for outcome, status in zip(outcomes, fetched.statuses, strict=True):
                 self._desk.settled(outcome, status)
             outcomes = []
@@ -195,7 +209,7 @@ class Fetcher:
             self._answered(fetched, wanted, asked_at, is_latest=wakes == self._wakes)
 
     def _answered(self, fetched: Fetched, wanted: int, asked_at: float, *, is_latest: bool) -> None:
-        self.free += wanted - len(fetched.deliveries)
+        self._slots.give(wanted - len(fetched.deliveries))
         if wanted:
             # Woken since the call was sent: what rang may have come after it looked.
             self.is_dry = is_latest and len(fetched.deliveries) < wanted

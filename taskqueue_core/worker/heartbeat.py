@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -48,7 +48,7 @@ class HeartbeatCalls:
 
 
 class Heartbeat:
-    """The heartbeat of one worker in all partitions."""
+    """The heartbeat of one worker in one partition."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Heartbeat:
         types: list[str],
         calls: HeartbeatCalls,
     ) -> None:
-        self.streams: dict[int, list[str]] = {}
+        self.streams: Sequence[str] = ()
         self._interval = settings.worker.heartbeat_interval_seconds
         self._executor = executor
         self._measurements = measurements
@@ -69,15 +69,14 @@ class Heartbeat:
         self._counters: dict[str, int] | None = None
         self._given_up: set[Running] = set()
 
-    async def run_once(self, sessions: list[WorkerSession]) -> float:
-        """Send one round of heartbeats; the seconds until the next."""
+    async def run_once(self, session: WorkerSession) -> float:
+        """Beat once; the seconds until the next beat."""
         self._look_for_hang()
-        for session in sessions:
-            try:
-                await self._beat(session)
-            except BrokerError as error:
-                self._calls.failed(error)
-                raise
+        try:
+            await self._beat(session)
+        except BrokerError as error:
+            self._calls.failed(error)
+            raise
         return self._interval
 
     def _look_for_hang(self) -> None:
@@ -100,7 +99,7 @@ class Heartbeat:
         held = [one.delivery for one in running if one.is_renewed]
         # What is not renewed any more must not be taken for forgotten: its lease has to run out,
         # and count as lost, or a task that hangs every worker would go round for ever.
-        streams = self.streams.get(partition, []) if len(held) == len(running) else []
+        streams = self.streams if len(held) == len(running) else ()
         lost: list[Delivery] = []
         chunks = [held[at : at + BATCH] for at in range(0, len(held), BATCH)] or [[]]
         for chunk in chunks[:-1]:
@@ -114,7 +113,7 @@ class Heartbeat:
         self._calls.beat(answer)
 
     async def _send_last(
-        self, session: WorkerSession, held: list[Delivery], streams: list[str]
+        self, session: WorkerSession, held: list[Delivery], streams: Sequence[str]
     ) -> Answer:
         try:
             return await self._send(session, held, streams)
@@ -126,7 +125,7 @@ class Heartbeat:
             return await self._send(session, held, [])
 
     async def _send(
-        self, session: WorkerSession, held: list[Delivery], streams: list[str]
+        self, session: WorkerSession, held: list[Delivery], streams: Sequence[str]
     ) -> Answer:
         # A call that is repeated carries the same counters: the broker counts them once.
         if self._counters is None:
@@ -155,19 +154,22 @@ def _lost(held: list[Delivery], beat: Beat) -> list[Delivery]:
 
 
 class HeartbeatThread:
-    """The thread that runs a ``Heartbeat``; ``stop`` ends it within a moment."""
+    """The thread that runs the heartbeats of all partitions; ``stop`` ends it within a moment.
+
+    Each beats by itself: a partition that does not answer does not cost the others their leases.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        heartbeat: Heartbeat,
-        make_sessions: Callable[[Broker], list[WorkerSession]],
-        backoff: Backoff,
+        heartbeats: Sequence[Heartbeat],
+        make_session: Callable[[Broker, int], WorkerSession],
+        backoffs: Sequence[Backoff],
     ) -> None:
         self._settings = settings
-        self._heartbeat = heartbeat
-        self._make_sessions = make_sessions
-        self._backoff = backoff
+        self._heartbeats = heartbeats
+        self._make_session = make_session
+        self._backoffs = backoffs
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_ready = threading.Event()
@@ -200,10 +202,14 @@ class HeartbeatThread:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._is_ready.set()
         broker = open_broker(self._settings)
-        sessions = self._make_sessions(broker)
         try:
-            await run_loop(
-                lambda: self._heartbeat.run_once(sessions), self._backoff, asyncio.Event()
-            )
+            async with asyncio.TaskGroup() as beats:
+                for partition, heartbeat in enumerate(self._heartbeats):
+                    beats.create_task(self._repeat(heartbeat, broker, partition))
         finally:
             await broker.close()
+
+    async def _repeat(self, heartbeat: Heartbeat, broker: Broker, partition: int) -> None:
+        session = self._make_session(broker, partition)
+        backoff = self._backoffs[partition]
+        await run_loop(lambda: heartbeat.run_once(session), backoff, asyncio.Event())

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import random
-import traceback
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from taskqueue_core.codec import encode_result, trim_text
 from taskqueue_core.models import Delivery, Outcome, OutcomeKind
 from taskqueue_core.plugin import DropTask, NonRetryable, RetryTask
+from taskqueue_core.plugin.attempt import described, encoded, traced
 from taskqueue_core.retry import RetryPolicy
-
-#: Longest error text and traceback that are kept, in bytes.
-ERROR_LIMIT: Final = 4096
-TRACEBACK_LIMIT: Final = 16_384
 
 #: Longest wait before a retry that a handler or its policy can ask for, in seconds: ten years.
 RETRY_CAP_SECONDS: Final = 315_360_000.0
@@ -31,6 +24,10 @@ UNHANDLED_CAP_MS: Final = 30_000
 
 class TimedOut(Exception):  # noqa: N818 (it is an outcome, not a bug)
     """Raised in place of what a handler did when its time was over."""
+
+
+class Elsewhere(Exception):  # noqa: N818 (its text names the error that it stands for)
+    """Raised in place of an error that a handler raised in a child process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +45,16 @@ def success(delivery: Delivery, value: object, duration_ms: int, *, limit: int) 
     Raises:
         NonRetryable: the value has no JSON form or is too large, which a retry cannot change.
     """
-    try:
-        encoded = encode_result(value)
-        if b"null" in encoded and value is not None:
-            _refuse_nan(value)
-    except (TypeError, ValueError) as error:
-        raise NonRetryable(f"the result cannot be stored as JSON: {error}") from error
-    if len(encoded) > limit:
-        raise NonRetryable(
-            f"the result has {len(encoded)} bytes, worker.maxresultbytes allows {limit}"
-        )
+    result = encoded(value, limit)
     return Outcome(
-        delivery=delivery, kind=OutcomeKind.COMPLETE, value=encoded, duration_ms=duration_ms
+        delivery=delivery, kind=OutcomeKind.COMPLETE, value=result, duration_ms=duration_ms
+    )
+
+
+def completed(delivery: Delivery, result: bytes, duration_ms: int) -> Outcome:
+    """Return the outcome of a handler whose result is there as JSON."""
+    return Outcome(
+        delivery=delivery, kind=OutcomeKind.COMPLETE, value=result, duration_ms=duration_ms
     )
 
 
@@ -71,9 +66,13 @@ def failure(
     plan: Plan,
     worker_id: str,
     rng: random.Random,
+    trace: str | None = None,
 ) -> Outcome:
-    """Return the outcome of an attempt that ended with ``error``."""
-    text = trim_text(_describe(error), ERROR_LIMIT)
+    """Return the outcome of an attempt that ended with ``error``.
+
+    Its traceback is ``trace``, where the error itself was raised in another process.
+    """
+    text = str(error) if isinstance(error, (TimedOut, Elsewhere)) else described(error)
     return Outcome(
         delivery=delivery,
         kind=OutcomeKind.FAIL,
@@ -82,7 +81,9 @@ def failure(
         delay_ms=_delay_ms(delivery, error, plan.policy, rng),
         max_retries=plan.max_retries,
         reason=_reason(error),
-        history=_record(delivery, error, text, duration_ms, worker_id),
+        history=_record(
+            delivery, text, traced(error) if trace is None else trace, duration_ms, worker_id
+        ),
     )
 
 
@@ -110,23 +111,6 @@ def hold(delivery: Delivery, *, is_handled: bool, give_up_seconds: float) -> Out
     )
 
 
-def _refuse_nan(value: object) -> None:
-    """Raise ValueError for NaN and infinities, which the encoder turns into ``null`` unasked."""
-    json.dumps(msgspec.to_builtins(value, str_keys=True), allow_nan=False)
-
-
-def _describe(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except BaseException:  # noqa: BLE001 (an exception of a handler may be broken itself)
-        text = "its text cannot be shown"
-    if isinstance(error, (RetryTask, DropTask, NonRetryable, TimedOut)):
-        return text
-    if isinstance(error, asyncio.CancelledError):
-        return "the handler cancelled itself"
-    return text if type(error) is Exception and text else f"{type(error).__name__}: {text}"
-
-
 def _delay_ms(
     delivery: Delivery, error: BaseException, policy: RetryPolicy, rng: random.Random
 ) -> int:
@@ -147,14 +131,8 @@ def _reason(error: BaseException) -> str:
     return "non_retryable" if isinstance(error, NonRetryable) else ""
 
 
-def _record(
-    delivery: Delivery, error: BaseException, text: str, duration_ms: int, worker_id: str
-) -> bytes:
+def _record(delivery: Delivery, text: str, trace: str, duration_ms: int, worker_id: str) -> bytes:
     started = delivery.fetched_at_ms
-    try:
-        lines = "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 (it asks a handler's exception for its text and its notes)
-        lines = ""
     return msgspec.json.encode(
         {
             "attempt": delivery.attempts,
@@ -163,6 +141,6 @@ def _record(
             "started_at_ms": started,
             "ended_at_ms": started + duration_ms,
             "error": text,
-            "traceback": trim_text(lines, TRACEBACK_LIMIT),
+            "traceback": trace,
         }
     )

@@ -10,29 +10,46 @@ import re
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NoReturn
 
 import structlog
 
 from taskqueue_core.broker import located
-from taskqueue_core.config import load_settings
+from taskqueue_core.config import child_environ, load_settings
 from taskqueue_core.errors import TaskQueueError
 from taskqueue_core.logs import configure_logging
 from taskqueue_core.plugin import PluginHost
 from taskqueue_core.processes import watch_parent
 from taskqueue_core.settings import Settings
-from taskqueue_core.worker.executor import THREADS
+from taskqueue_core.worker.subprocesses import Children
 from taskqueue_core.worker.worker import Worker
 
-#: Exit codes: everything was finished, tasks were left to others, the start was refused.
-FINISHED, LEFT_TASKS, REFUSED = 0, 3, 2
+#: Exit codes: everything was finished, tasks were left to others, the start was refused, the
+#: process is spent and wants to be started again.
+FINISHED, LEFT_TASKS, REFUSED, SPENT = 0, 3, 2, 4
+
+#: A worker that needs nothing but its environment.
+COMMAND: Final = (sys.executable, "-m", "taskqueue_core.worker")
 
 
-def run_worker(settings: Settings) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _End:
+    """How a worker ended: tasks it left, and whether its process is hung or spent."""
+
+    left: int
+    is_hanging: bool
+    is_spent: bool
+
+
+def run_worker(settings: Settings, *, is_supervised: bool = False) -> int:
     """Run one worker until SIGTERM or SIGINT and return its exit code.
 
-    A second signal shortens the wait for running tasks.
+    A second signal shortens the wait for running tasks. When handlers do not stop, the process is
+    replaced: by whoever supervises it, told so by the exit code ``SPENT``, or else by itself, and
+    this function does not return. That is left to the caller, too, when an embedded broker was
+    started here, for it would end with the process.
     """
     configure_logging(settings.log_level)
     log = structlog.get_logger("taskqueue.worker")
@@ -40,17 +57,21 @@ def run_worker(settings: Settings) -> int:
         host = load_plugins(settings)
         with located(settings) as (found, embedded):
             log.info("using broker", embedded=embedded is not None)
-            left, is_hanging = _run(found, host)
+            is_replaceable = not is_supervised and not (embedded and embedded.is_owner)
+            end = _run(found, host, _replace if is_replaceable else _give_up)
+            if end.is_spent and is_replaceable:
+                _replace(found)
     except TaskQueueError as error:
         log.error("worker cannot run", error=str(error))  # noqa: TRY400 (the message is the help)
         return REFUSED
     except KeyboardInterrupt:
         # Before there was a worker that listens for it.
         return FINISHED
-    if is_hanging or worker_threads_left():
-        # Python would wait for them at exit, for ever if a handler hangs.
-        _exit_now()
-    return LEFT_TASKS if left else FINISHED
+    code = SPENT if end.is_spent else LEFT_TASKS if end.left else FINISHED
+    if end.is_hanging:
+        # Python would wait for its threads at exit, for ever if a handler hangs.
+        _exit_now(code)
+    return code
 
 
 def load_plugins(settings: Settings) -> PluginHost:
@@ -70,18 +91,19 @@ def generated_id(rng: random.Random) -> str:
     return f"worker-{host}-{os.getpid()}-{rng.getrandbits(24):06x}"
 
 
-def _run(settings: Settings, host: PluginHost) -> tuple[int, bool]:
-    """Run a worker; how many tasks it left, and whether handlers refuse to stop."""
+def _run(settings: Settings, host: PluginHost, replace: Callable[[Settings], NoReturn]) -> _End:
+    """Run a worker; ``replace`` is called when its event loop hangs for good."""
     rng = random.SystemRandom()
     worker_id = settings.worker.id or generated_id(rng)
 
-    async def serve() -> tuple[int, bool]:
+    async def serve() -> _End:
         worker = Worker(
             settings,
             host,
             worker_id=worker_id,
             rng=random.Random(rng.random()),  # noqa: S311 (jitter and a name)
-            on_hang=_exit_hung,
+            on_hang=lambda: _hung(settings, replace),
+            children=Children(settings),
         )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -90,35 +112,50 @@ def _run(settings: Settings, host: PluginHost) -> tuple[int, bool]:
         gc.collect()
         gc.freeze()
         left = await worker.run()
-        return left, worker.is_hanging
+        return _End(left=left, is_hanging=worker.is_hanging, is_spent=worker.recycling.is_due)
 
-    is_hanging = False
+    end: _End | None = None
     runner = asyncio.Runner(loop_factory=_loop_factory())
     try:
-        left, is_hanging = runner.run(serve())
+        end = runner.run(serve())
     finally:
         # To close it is to wait for every task, also for those that do not obey.
-        if not is_hanging:
+        if end is None or not end.is_hanging:
             runner.close()
-    return left, is_hanging
+    return end
 
 
-def _exit_hung() -> None:
+def _hung(settings: Settings, replace: Callable[[Settings], NoReturn]) -> NoReturn:
     structlog.get_logger("taskqueue.worker").critical(
         "a handler has blocked the event loop far beyond its timeout: this worker ends"
     )
-    _exit_now()
+    replace(settings)
 
 
-def _exit_now() -> None:
+def _replace(settings: Settings) -> NoReturn:
+    """Become a fresh worker with the same settings, process id and standing with its parent."""
+    structlog.get_logger("taskqueue.worker").info("starting again in place")
+    _flush()
+    try:
+        os.execve(COMMAND[0], COMMAND, child_environ(settings, os.environ))  # noqa: S606 (our own)
+    except OSError as error:
+        # The interpreter was taken away meanwhile, by an upgrade for one.
+        structlog.get_logger("taskqueue.worker").critical("cannot start again", error=str(error))
+        _exit_now(SPENT)
+
+
+def _give_up(_: Settings) -> NoReturn:
+    _exit_now(SPENT)
+
+
+def _exit_now(code: int) -> NoReturn:
+    _flush()
+    os._exit(code)
+
+
+def _flush() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(LEFT_TASKS)
-
-
-def worker_threads_left() -> bool:
-    """Tell whether a handler's thread is still at work."""
-    return any(thread.name.startswith(THREADS) for thread in threading.enumerate())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -131,10 +168,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def main() -> int:
     """Run the worker of a supervised child: its settings come from the environment alone."""
-    watch_parent()
+    is_supervised = watch_parent()
     try:
         loaded = load_settings(environ=os.environ, search=())
     except TaskQueueError as error:
         sys.stderr.write(f"taskqueue-worker: {error}\n")
         return REFUSED
-    return run_worker(loaded.settings)
+    return run_worker(loaded.settings, is_supervised=is_supervised)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import structlog
 
@@ -14,6 +15,9 @@ from taskqueue_core.errors import SettingsError
 from taskqueue_core.logs import Throttle
 from taskqueue_core.models import HandlerInfo
 from taskqueue_core.settings import WorkerSettings
+
+#: Seconds between looks for new queues.
+REFRESH_SECONDS: Final = 1.0
 
 
 class Registration:
@@ -29,6 +33,7 @@ class Registration:
         on_queues: Callable[[Sequence[str]], None],
         throttle: Throttle,
     ) -> None:
+        self.partition = session.keys.partition
         self._broker = broker
         self._session = session
         self._settings = settings
@@ -38,6 +43,7 @@ class Registration:
         self._version = -1
         self._is_due = asyncio.Event()
         self._is_lost = True
+        self._queues: Sequence[str] | None = None
         self._waiting_since: float | None = None
         self._log = structlog.get_logger("taskqueue.worker").bind(worker_id=session.worker_id)
 
@@ -70,7 +76,8 @@ class Registration:
         )
         if taken_ms is None:
             self._waiting_since = None
-            self._is_lost = False
+            if self._is_lost:
+                self._is_lost, self._queues = False, None
             await self._read_queues()
             return True
         await self._wait_for_name(taken_ms)
@@ -88,9 +95,22 @@ class Registration:
                 self._is_due.set()
         return 0.0
 
+    async def refresh(self) -> float:
+        """Look for new queues; the seconds until the next look.
+
+        The bell for a new queue wakes one worker. The others must know of it before a lease of
+        its tasks can run out, for they may have to take them over.
+        """
+        if not self._settings.queues:
+            await self._read_queues()
+        return REFRESH_SECONDS
+
     async def _read_queues(self) -> None:
         queues: Sequence[str] = self._settings.queues
-        self._on_queues(queues or await self._broker.inspection.queues(self._session.keys))
+        queues = queues or await self._broker.inspection.queues(self._session.keys)
+        if queues != self._queues:
+            self._queues = queues
+            self._on_queues(queues)
 
     async def _wait_for_name(self, taken_ms: int) -> None:
         now = time.monotonic()

@@ -12,6 +12,7 @@ from taskqueue_core.codec import decode_body
 from taskqueue_core.keys import id_from_hex
 from taskqueue_core.models import Delivery
 from taskqueue_core.plugin import Handler, TaskContext
+from taskqueue_core.plugin.context import set_deadline
 from taskqueue_core.retry import RetryPolicy
 from taskqueue_core.settings import Settings
 from taskqueue_core.worker.outcomes import Plan
@@ -28,7 +29,8 @@ class Running:
     """One delivery that this worker holds.
 
     ``alarm`` is when the executor must next look at it: first at its deadline, then at
-    ``given_up_at``. ``is_over`` once its outcome has been handed in.
+    ``given_up_at``. ``is_over`` once its outcome has been handed in. ``is_apart`` when it runs in
+    a child process; ``trace`` is then the traceback of what was raised there.
     """
 
     __slots__ = (
@@ -38,11 +40,13 @@ class Running:
         "given_up_at",
         "handler",
         "has_begun",
+        "is_apart",
         "is_over",
         "payload",
         "plan",
         "started",
         "task",
+        "trace",
     )
 
     def __init__(self, delivery: Delivery, handler: Handler, plan: Plan, grace: float) -> None:
@@ -69,8 +73,22 @@ class Running:
             fence=str(delivery.number),
         )
         self.task: asyncio.Task[None] | None = None
+        self.trace: str | None = None
         self.has_begun = False
+        self.is_apart = False
         self.is_over = False
+
+    @property
+    def is_cancellable(self) -> bool:
+        """Tell whether to cancel its task is to end what its handler does, unless that is deaf."""
+        return self.is_apart or self.handler.is_async
+
+    def wind(self, extra_seconds: float = 0.0) -> None:
+        """Give it its full time from now on, and ``extra_seconds`` more."""
+        grace = self.given_up_at - self.alarm
+        self.alarm = time.monotonic() + self.plan.timeout_seconds + extra_seconds
+        self.given_up_at = self.alarm + grace
+        set_deadline(self.context, self.alarm)
 
     @property
     def elapsed_ms(self) -> int:

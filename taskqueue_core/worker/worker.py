@@ -11,27 +11,30 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from taskqueue_core.broker import open_broker, open_redis
 from taskqueue_core.errors import BrokerError, SchemaError, SettingsError, TaskQueueError
 from taskqueue_core.logs import Throttle
+from taskqueue_core.models import Delivery, Outcome
 from taskqueue_core.plugin import PluginHost
 from taskqueue_core.settings import Settings
 from taskqueue_core.worker import control
-from taskqueue_core.worker.desk import Desk
 from taskqueue_core.worker.executor import Executor
-from taskqueue_core.worker.fetcher import LANES, Fetcher
-from taskqueue_core.worker.heartbeat import Heartbeat, HeartbeatCalls, HeartbeatThread
+from taskqueue_core.worker.heartbeat import HeartbeatThread
 from taskqueue_core.worker.loop import Backoff, run_loop, until_done
 from taskqueue_core.worker.measurements import Measurements
-from taskqueue_core.worker.recovery import Recovery
-from taskqueue_core.worker.registration import Registration
+from taskqueue_core.worker.recycling import Recycling
 from taskqueue_core.worker.retention import Retention
 from taskqueue_core.worker.routing import Misrouted
-from taskqueue_core.worker.scheduler import Scheduler
+from taskqueue_core.worker.section import Section, Shared
+from taskqueue_core.worker.slots import Slots
+from taskqueue_core.worker.subprocesses import Children
+from taskqueue_core.worker.watchdog import Watchdog
 
 T = TypeVar("T")
 
@@ -50,7 +53,7 @@ class Worker:
     """A worker; ``run`` lives until ``stop`` is called and answers how many tasks were left.
 
     ``on_hang`` is called on another thread once the event loop stands still for good: a handler
-    blocks it, long past its timeout.
+    blocks it, long past its timeout. With ``children``, handlers that want a process get one.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Worker:
         worker_id: str,
         rng: random.Random,
         on_hang: Callable[[], None] = _nothing,
+        children: Children | None = None,
     ) -> None:
         self.worker_id = worker_id
         self.instance = f"{rng.getrandbits(48):012x}"
@@ -77,85 +81,80 @@ class Worker:
         self._fatal: TaskQueueError | None = None
         self._broker = open_broker(settings)
         self._blocking = open_redis(settings, blocks_seconds=control.BLOCK_SECONDS)
-        self._session = self._broker.session(worker_id, self.instance)
-        self._desk = Desk(worker_id, self._throttle)
-        self._assemble_handlers()
-        self._assemble_loops()
-        self._assemble_heartbeat(on_hang)
-
-    def _assemble_handlers(self) -> None:
-        settings, desk = self._settings, self._desk
         self._measurements = Measurements()
-        self._executor = desk.executor = Executor(
+        self._executor = Executor(
             settings,
-            self._host,
-            self.worker_id,
+            host,
+            worker_id,
             self._measurements,
-            report=desk.report,
-            misrouted=desk.put_aside,
-            rng=self._rng,
+            report=self._report,
+            misrouted=self._put_aside,
+            rng=rng,
         )
-        self._misrouted = desk.misrouted = Misrouted(
+        self.recycling = Recycling(
+            worker_id, drain=self._drain, count_stuck=lambda: self._executor.stuck
+        )
+        self._executor.children, self._executor.on_stuck = children, self.recycling.stuck
+        self._misrouted = Misrouted(
             self._broker.inspection,
-            self.worker_id,
+            worker_id,
             give_up_seconds=settings.queue.unhandled_timeout_seconds,
-            report=desk.report,
+            report=self._report,
             throttle=self._throttle,
         )
+        self._retention = Retention(self._broker, rng)
+        self._assemble_sections(on_hang)
 
-    def _assemble_loops(self) -> None:
-        settings, desk, session = self._settings.worker, self._desk, self._session
-        self._fetcher = fetcher = desk.fetcher = Fetcher(
-            session,
-            desk,
-            slots=settings.concurrency,
-            backoffs=[self._backoff(f"fetcher {lane}") for lane in range(LANES)],
-            # A heartbeat gives back what was handed out two intervals ago and is not named.
-            trust_seconds=settings.heartbeat_interval_seconds,
-        )
-        desk.scheduler = Scheduler(self._broker, fetcher, 0)
-        desk.recovery = Recovery(
-            self._broker, session, fetcher, desk, lease_seconds=settings.lease_seconds
-        )
-        self._registration = desk.registration = Registration(
-            self._broker,
-            session,
-            settings,
-            self._host.infos(),
-            on_queues=self._serve,
+    def _assemble_sections(self, on_hang: Callable[[], None]) -> None:
+        shared = Shared(
+            settings=self._settings,
+            host=self._host,
+            worker_id=self.worker_id,
+            instance=self.instance,
+            broker=self._broker,
+            blocking=self._blocking,
+            slots=Slots(self._settings.worker.concurrency),
+            executor=self._executor,
+            misrouted=self._misrouted,
+            measurements=self._measurements,
             throttle=self._throttle,
+            backoff=self._backoff,
+            post=self._post,
+            on_hang=on_hang,
         )
-        self._retention = Retention(self._broker, self._rng)
-        self._control = control.Control(self._blocking, session, desk.heard)
-        self._bell = control.Bell(self._blocking, session, fetcher, is_choosy=bool(settings.queues))
-
-    def _assemble_heartbeat(self, on_hang: Callable[[], None]) -> None:
-        desk = self._desk
-        self._heartbeat = Heartbeat(
+        sections = [Section(shared, keys.partition) for keys in self._broker.partitions]
+        self._sections = sections
+        first = sections[0]
+        self._control = control.Control(self._blocking, first.session, first.desk.heard)
+        self._watchdog = Watchdog(
             self._settings,
-            self._executor,
-            self._measurements,
-            types=sorted(self._host.handlers),
-            calls=HeartbeatCalls(
-                beat=self._post(desk.beat),
-                lost=self._post(desk.lost),
-                failed=self._post(desk.beat_failed),
-                hung=on_hang,
-            ),
+            first.session,
+            calls=(self._broker.redis, [section.fetcher for section in sections]),
+            blocks=(self._blocking, [self._control, *(section.bell for section in sections)]),
         )
         self._heart = HeartbeatThread(
             self._settings,
-            self._heartbeat,
-            lambda own: [own.session(self.worker_id, self.instance)],
-            self._backoff("heartbeat"),
+            [section.heartbeat for section in sections],
+            lambda own, partition: own.session(self.worker_id, self.instance, partition),
+            [self._backoff(f"heartbeat {section.partition}") for section in sections],
         )
+
+    def _report(self, outcome: Outcome) -> None:
+        self._sections[outcome.delivery.partition].desk.report(outcome)
+
+    def _put_aside(self, delivery: Delivery) -> None:
+        self._misrouted.take(delivery)
 
     def stop(self) -> None:
         """Ask the worker to stop; asked again, it waits for nothing any more."""
-        if self._stopping.is_set():
+        if not self.recycling.call_off() and self._stopping.is_set():
             self._hurry.set()
+        self._drain()
+
+    def _drain(self) -> None:
         self._stopping.set()
-        self._fetcher.close()
+        for section in self._sections:
+            section.fetcher.close()
 
     async def run(self) -> int:
         """Work until ``stop``; the number of tasks that were given back or are stuck.
@@ -166,9 +165,10 @@ class Worker:
         """
         self._loop = asyncio.get_running_loop()
         try:
-            await self._begin(self._registration.register)
+            for section in self._sections:
+                await self._begin(section.registration.register)
             if self._stopping.is_set():
-                await self._quietly(self._session.deregister())
+                await self._leave()
                 return 0
             left = await self._work()
         finally:
@@ -181,34 +181,38 @@ class Worker:
     async def _work(self) -> int:
         self._heart.start()
         self._host.call("taskqueue_worker_started", worker_id=self.worker_id)
-        registering = self._repeat("registration", self._register_again, self._is_refused)
-        recovering = self._repeat("recovery", self._desk.recovery.run_once, self._stopping)
+        registering = [
+            self._repeat(
+                f"registration {section.partition}",
+                partial(self._register_again, section),
+                self._is_refused,
+            )
+            for section in self._sections
+        ]
+        recovering = [
+            self._repeat(
+                f"recovery {section.partition}", section.desk.recovery.run_once, self._stopping
+            )
+            for section in self._sections
+        ]
         loops = [
-            self._repeat(name, run_once, self._stopping)
-            for name, run_once in {
-                "scheduler": self._desk.scheduler.run_once,
-                "retention": self._retention.run_once,
-                "control": self._control.run_once,
-                "bell": self._bell.run_once,
-            }.items()
+            self._repeat(name, run_once, self._stopping) for name, run_once in self._loops().items()
         ]
         # The first heartbeat names the types, under which everything after it is counted.
         await self._begin(self._first_beat)
         if not self._stopping.is_set():
-            self._fetcher.open()
-            self._log.info(
-                "worker started",
-                concurrency=self._settings.worker.concurrency,
-                types=sorted(self._host.handlers),
-            )
+            for section in self._sections:
+                section.fetcher.open()
+            slots, types = self._settings.worker.concurrency, sorted(self._host.handlers)
+            self._log.info("worker started", concurrency=slots, types=types)
         await self._stopping.wait()
         await _end(loops)
         # What it has just taken over would lie there for a lease: it ends by itself, in a moment.
-        await asyncio.wait([recovering], timeout=FAREWELL_SECONDS)
+        await asyncio.wait(recovering, timeout=FAREWELL_SECONDS)
         left = await self._finish()
-        await _end([recovering, registering])
+        await _end([*recovering, *registering])
         await self._heart.stop()
-        await self._quietly(self._session.deregister())
+        await self._leave()
         self.is_hanging = await self._executor.stopped(HANDLER_SECONDS) > 0
         self._executor.close()
         self._host.call("taskqueue_worker_stopped", worker_id=self.worker_id)
@@ -217,50 +221,41 @@ class Worker:
 
     async def _finish(self) -> int:
         """Finish what runs or give it back, and report everything; how much was left undone."""
-        await self._quietly(self._session.stop())
-        await self._finish_running()
+        for section in self._sections:
+            await _quietly(section.session.stop(), self._log)
+        if active := self._executor.active():
+            self._log.info("finishing tasks", active=active)
+            seconds = self._settings.worker.shutdown_timeout_seconds
+            await _idle(self._executor, self._hurry, within_seconds=seconds)
         released = self._executor.release_all()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._misrouted.reported()
-                await self._fetcher.drained()
+                for section in self._sections:
+                    await section.fetcher.drained()
         except TimeoutError:
             self._log.warning("the broker did not take the last outcomes; their leases run out")
-            await self._fetcher.abort()
+            for section in self._sections:
+                await section.fetcher.abort()
         return released + self._executor.stuck
 
-    async def _finish_running(self) -> None:
-        active = self._executor.active()
-        if active:
-            self._log.info("finishing tasks", active=active)
-        deadline = time.monotonic() + self._settings.worker.shutdown_timeout_seconds
-        while self._executor.active() and time.monotonic() < deadline:
-            if self._hurry.is_set():
-                return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.05):
-                    await self._hurry.wait()
-
-    async def _quietly(self, call: Awaitable[object]) -> None:
-        """Await a farewell; without a broker there is nobody to say it to."""
-        try:
-            async with asyncio.timeout(FAREWELL_SECONDS):
-                await call
-        except (BrokerError, TimeoutError) as error:
-            self._log.warning("the broker did not hear that this worker leaves", error=str(error))
+    async def _leave(self) -> None:
+        for section in self._sections:
+            await _quietly(section.session.deregister(), self._log)
 
     async def _begin(self, step: Callable[[], Awaitable[bool]]) -> None:
         await until_done(step, self._backoff("start"), self._stopping)
 
     async def _first_beat(self) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await self._desk.has_beat.wait()
-        return self._desk.has_beat.is_set()
+        # In one partition is enough: another one may be away for long.
+        beats = [asyncio.create_task(one.desk.has_beat.wait()) for one in self._sections]
+        await asyncio.wait(beats, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+        await _end(beats)
+        return any(section.desk.has_beat.is_set() for section in self._sections)
 
-    async def _register_again(self) -> float:
+    async def _register_again(self, section: Section) -> float:
         try:
-            return await self._registration.run_once()
+            return await section.registration.run_once()
         except (SettingsError, SchemaError) as error:
             # Trying again would not help: finish what runs, then end with this.
             self._fatal = error
@@ -268,14 +263,15 @@ class Worker:
             self.stop()
             return 0.0
 
-    def _serve(self, queues: Sequence[str]) -> None:
-        """Serve these queues from now on, critical tasks of all of them first."""
-        keys = self._session.keys
-        streams = [keys.stream(queue, priority) for priority in (3, 2, 1, 0) for queue in queues]
-        self._bell.serve(queues)
-        self._fetcher.streams = streams
-        self._heartbeat.streams = {keys.partition: streams}
-        self._fetcher.wake()
+    def _loops(self) -> dict[str, Callable[[], Awaitable[float]]]:
+        loops: dict[str, Callable[[], Awaitable[float]]] = {
+            "retention": self._retention.run_once,
+            "control": self._control.run_once,
+            "watchdog": self._watchdog.run_once,
+        }
+        for section in self._sections:
+            loops |= section.loops()
+        return loops
 
     def _repeat(
         self, name: str, run_once: Callable[[], Awaitable[float]], is_stopping: asyncio.Event
@@ -298,7 +294,25 @@ class Worker:
         return Backoff(name, self._throttle, self._rng)
 
 
-async def _end(loops: list[asyncio.Task[None]]) -> None:
+async def _end(loops: Sequence[asyncio.Task[Any]]) -> None:
     for loop in loops:
         loop.cancel()
     await asyncio.gather(*loops, return_exceptions=True)
+
+
+async def _idle(executor: Executor, hurry: asyncio.Event, *, within_seconds: float) -> None:
+    """Wait until nothing is at work any more, or there is no more time for it."""
+    deadline = time.monotonic() + within_seconds
+    while executor.active() and time.monotonic() < deadline and not hurry.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await hurry.wait()
+
+
+async def _quietly(call: Awaitable[object], log: FilteringBoundLogger) -> None:
+    """Await a farewell; without a broker there is nobody to say it to."""
+    try:
+        async with asyncio.timeout(FAREWELL_SECONDS):
+            await call
+    except (BrokerError, TimeoutError) as error:
+        log.warning("the broker did not hear that this worker leaves", error=str(error))

@@ -24,6 +24,7 @@ FLAGS = {
     "cancel": HTTP,
     "audit": SHARED,
     "broker": {"--config", "--data-dir"},
+    "verify": {"--config", "--redis-url", "--minutes", "--seed", "--keep"},
     "config show": SHARED | {"--json"},
     "plugins list": {"--config", "--log-level", "--json"},
 }

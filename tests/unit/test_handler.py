@@ -98,6 +98,13 @@ def test_plain_function_becomes_thread_handler() -> None:
     assert resize(CTX, {}) == "1 {}"
 
 
+@pytest.mark.parametrize("is_async", [True, False])
+def test_either_kind_of_function_may_have_a_process(is_async: bool) -> None:
+    """Only its author can want one; the function stays what it is."""
+    one = handler("risky", executor="process")(_coroutine if is_async else _plain)
+    assert (one.executor, one.is_async) == ("process", is_async)
+
+
 class Sender:
     async def send(self, ctx: TaskContext, payload: Any) -> None: ...
 
@@ -145,10 +152,9 @@ async def _coroutine(ctx: TaskContext, payload: Any) -> None: ...
         (_plain, {"timeout": 1.5}, "whole number of seconds"),
         (_plain, {"timeout": True}, "whole number of seconds"),
         (_plain, {"retry": 3}, "retry is a RetryPolicy"),
-        (_plain, {"executor": "process"}, 'executor "process" is not available'),
         (_plain, {"executor": "async"}, "needs a function made with async def"),
         (_coroutine, {"executor": "thread"}, "needs a plain function"),
-        (_plain, {"executor": "gpu"}, 'executor is "async" or "thread"'),
+        (_plain, {"executor": "gpu"}, 'executor is "async", "thread" or "process"'),
     ],
 )
 def test_wrong_options_are_refused(function: Any, options: dict[str, Any], message: str) -> None:

@@ -194,3 +194,12 @@ def test_keys_are_forgotten_oldest_first() -> None:
     assert throttle.allow("c")  # pushes out b, which was asked about longest ago
     assert not throttle.allow("a")
     assert throttle.allow("b")
+
+
+def test_a_closed_stderr_is_replaced(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner of commands gives each its own stderr; threads may log after its end."""
+    stream.close()
+    present = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", present)
+    structlog.get_logger("taskqueue").info("still here")
+    assert only_line(present)["event"] == "still here"

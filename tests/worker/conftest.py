@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from crew import joined
+from structlog.testing import capture_logs
 
 from taskqueue_core.broker import Broker, WorkerSession, open_broker
 from taskqueue_core.settings import QueueSettings, RedisSettings, Settings, WorkerSettings
@@ -41,3 +42,10 @@ async def rough_broker(settings: Settings) -> AsyncIterator[Broker]:
 async def session(broker: Broker) -> WorkerSession:
     """Return the session of a registered worker ``w1``."""
     return await joined(broker)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Keep log lines from being rendered: a traceback with all its locals takes a second."""
+    with capture_logs():
+        yield

@@ -55,13 +55,20 @@ async def submit(broker: Broker, task_type: str = "echo", **fields: Any) -> str:
     return (await broker.submit(new(broker, task_type, **fields))).id
 
 
-async def ended(broker: Broker, task_id: str, *, within_seconds: float = 5.0) -> Task:
-    """Return a task once it has ended."""
+async def reached(
+    broker: Broker, task_id: str, *states: TaskState, within_seconds: float = 5.0
+) -> Task:
+    """Return a task once it is in one of the states."""
     end = time.monotonic() + within_seconds
-    while (task := await broker.inspection.get(task_id)).state not in ENDED:
-        assert time.monotonic() < end, f"not ended within {within_seconds} s: {task}"
+    while (task := await broker.inspection.get(task_id)).state not in states:
+        assert time.monotonic() < end, f"not {states} within {within_seconds} s: {task}"
         await asyncio.sleep(0.005)
     return task
+
+
+async def ended(broker: Broker, task_id: str, *, within_seconds: float = 5.0) -> Task:
+    """Return a task once it has ended."""
+    return await reached(broker, task_id, *ENDED, within_seconds=within_seconds)
 
 
 def delivery(task_type: str = "echo", number: int = 1, **fields: Any) -> Delivery:
@@ -187,11 +194,9 @@ async def at_work(
     )
     running = asyncio.create_task(worker.run())
     try:
-        await eventually(lambda: worker._fetcher.is_open or running.done(), "the worker's start")
+        await eventually(lambda: worker._sections[0].fetcher.is_open or running.done(), "the start")
         yield worker
     finally:
         worker.stop()
         await running
-    assert worker._fetcher.free == settings.worker.concurrency
-
-
+    assert worker._sections[0].fetcher.free == settings.worker.concurrency

@@ -265,7 +265,7 @@ async def test_release_gives_everything_back_once(settings: Settings) -> None:
     assert await crew.executor.stopped(1) == 0
     assert [outcome.kind for outcome in crew.outcomes] == [RELEASE, RELEASE]
     assert seen == ["the worker is stopping"]
-    assert crew.measurements.take().keys() == {"wait:1:1", "wait_ms:1"}
+    assert crew.measurements.take().keys() == {"wait:1:0", "wait_ms:1"}
 
 
 async def test_release_does_not_wait_for_the_deaf(settings: Settings) -> None:

@@ -16,6 +16,7 @@ from taskqueue_core.models import Fetched, Outcome, OutcomeKind, OutcomeStatus
 from taskqueue_core.states import TaskState
 from taskqueue_core.worker import fetcher as module
 from taskqueue_core.worker.fetcher import Fetcher
+from taskqueue_core.worker.slots import Slots
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +63,7 @@ async def fetcher_of(
     fetcher = Fetcher(
         session,
         notes,
-        slots=slots,
+        slots=Slots(slots),
         backoffs=[backoff(f"lane {lane}") for lane in range(2)],
         **{"trust_seconds": 60.0} | options,
     )

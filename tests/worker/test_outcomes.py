@@ -13,9 +13,10 @@ from crew import delivery
 
 from taskqueue_core.models import Outcome, OutcomeKind
 from taskqueue_core.plugin import DropTask, InvalidPayload, NonRetryable, RetryTask
+from taskqueue_core.plugin.attempt import ERROR_LIMIT, TRACEBACK_LIMIT
 from taskqueue_core.retry import RetryPolicy
 from taskqueue_core.worker import outcomes
-from taskqueue_core.worker.outcomes import ERROR_LIMIT, RETRY_CAP_SECONDS, TRACEBACK_LIMIT, Plan
+from taskqueue_core.worker.outcomes import RETRY_CAP_SECONDS, Plan
 
 POLICY = RetryPolicy(initial_seconds=1, factor=2, max_seconds=10, jitter=0)
 CAP_MS = round(RETRY_CAP_SECONDS * 1000)
@@ -32,13 +33,24 @@ def failed(error: BaseException, *, attempts: int = 1, policy: RetryPolicy = POL
     )
 
 
-class Mute(Exception):
+class MuteError(Exception):
     """Has no text that can be shown, and wrong notes."""
 
     __notes__ = 3
 
     def __str__(self) -> str:
         raise SystemExit(4)
+
+
+def raised(text: str) -> ValueError:
+    """Return an error that has been raised, and so has a traceback."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (it is the one raised here)
+        _raise(text)
+    return caught.value
+
+
+def _raise(text: str) -> None:
+    raise ValueError(text)
 
 
 def nested(depth: int) -> list[Any]:
@@ -99,7 +111,7 @@ def test_results_without_a_json_form_are_errors_that_no_retry_cures(
         (DropTask("old"), "old", "dropped", 1000),
         (NonRetryable("no"), "no", "non_retryable", 1000),
         (InvalidPayload("$.a"), "invalid payload: $.a", "non_retryable", 1000),
-        (Mute(), "Mute: its text cannot be shown", "", 1000),
+        (MuteError(), "MuteError: its text cannot be shown", "", 1000),
         (ValueError("\ud800"), "ValueError: ?", "", 1000),
     ],
 )
@@ -130,10 +142,7 @@ def test_delays_that_no_number_holds_are_the_longest() -> None:
 
 def test_long_texts_are_cut() -> None:
     """Errors and tracebacks are kept within their limits, whatever is in them."""
-    try:
-        raise ValueError("é\ud800" * 1_000_000)
-    except ValueError as error:
-        outcome = failed(error)
+    outcome = failed(raised("é\ud800" * 1_000_000))
     record = msgspec.json.decode(outcome.history)
     assert len(outcome.value) <= ERROR_LIMIT
     assert len(record["traceback"].encode()) <= TRACEBACK_LIMIT
@@ -142,10 +151,7 @@ def test_long_texts_are_cut() -> None:
 
 def test_the_record_of_an_attempt() -> None:
     """A failed attempt leaves who, when, what and where."""
-    try:
-        raise ValueError("bad")
-    except ValueError as error:
-        record = json.loads(failed(error).history)
+    record = json.loads(failed(raised("bad")).history)
     trace = record.pop("traceback")
     assert record == {
         "attempt": 1,
@@ -169,9 +175,7 @@ def test_the_record_of_an_attempt() -> None:
         (1, NonRetryable("x"), False),
     ],
 )
-def test_which_failures_are_tried_again(
-    attempts: int, error: Exception, *, expected: bool
-) -> None:
+def test_which_failures_are_tried_again(attempts: int, error: Exception, *, expected: bool) -> None:
     """As the broker decides: while attempts are left, and no reason speaks against it."""
     assert outcomes.will_retry(failed(error, attempts=attempts)) is expected
 
