@@ -103,7 +103,7 @@ def parse_redis_url(url: str) -> RedisUrl:
     if scheme == "unix":
         return _parse_socket(url, rest)
     if scheme not in _SCHEMES:
-        raise ValueError(f"should begin with unix:// or one of {', '.join(_SCHEMES)} and ://")
+        raise ValueError(f"should begin with {'://, '.join(_SCHEMES)}:// or unix://")
     found = _REST.fullmatch(rest)
     if found is None:
         raise ValueError("should have / ? # and @ percent-encoded in user and password")
@@ -199,7 +199,9 @@ def _address(value: object) -> object:
     if isinstance(value, str) and value:
         found = _NODE.fullmatch(value)
         if not found or not found[2] or not 0 < int(found[2]) < 65536:
-            raise ValueError("should be host:port (a URL goes to redis.url)")
+            raise ValueError(
+                "should be host:port, the port from 1 to 65535 (a URL goes to redis.url)"
+            )
     return value
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.connection import SSLConnection, parse_url
+from redis.asyncio.connection import BlockingConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
@@ -92,14 +92,16 @@ def _open(settings: Settings, blocks_seconds: float) -> Client:
         "max_connections": redis.pool_size,
         "retry": Retry(_BACKOFF, 0 if blocks_seconds else redis.max_retries),
     }
+    # These pools refuse where the one below waits, so they may grow further.
+    grown = options | {"max_connections": 10 * redis.pool_size + 2 * settings.queue.partitions}
     match url.kind:
         case "sentinel":
-            return _open_sentinel(url, options, redis.read_timeout_seconds)
+            return _open_sentinel(url, grown, redis.read_timeout_seconds)
         case "cluster":
-            # A blocked reader or popper of every partition may have the same node.
-            most = max(redis.pool_size, 2 * settings.queue.partitions)
-            return _open_cluster(url, options | {"max_connections": most})
-    return Redis.from_url(url.plain, **options)
+            return _open_cluster(url, grown)
+    # A burst of callers waits for a connection, as long as for an answer.
+    pool = BlockingConnectionPool.from_url(url.plain, timeout=options["socket_timeout"], **options)
+    return Redis.from_pool(pool)
 
 
 class _Sentinels(Sentinel):

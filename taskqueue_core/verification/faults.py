@@ -41,13 +41,20 @@ class Kind(StrEnum):
     DEAF = "replies dropped"
     SLOW = "connection slow"
     BROKER_KILL = "broker killed"
+    BROKER_CUT = "broker cut off"
     BROKER_STALL = "broker stalled"
     OUTAGE = "broker away for longer than a lease"
     CLIENT_KILL = "all connections killed every 200 ms"
+    RESETS = "all connections reset every 200 ms"
 
 
 #: The faults that concern every process at once.
-OF_BROKER: Final = frozenset({Kind.BROKER_KILL, Kind.BROKER_STALL, Kind.OUTAGE, Kind.CLIENT_KILL})
+OF_BROKER: Final = frozenset(
+    {
+        *(Kind.BROKER_KILL, Kind.BROKER_CUT, Kind.BROKER_STALL, Kind.OUTAGE),
+        *(Kind.CLIENT_KILL, Kind.RESETS),
+    }
+)
 #: Those that a proxy does.
 OF_LINK: Final = {
     Kind.CUT: Mode.CUT,
@@ -115,9 +122,17 @@ def amounts_for(seconds: float) -> Amounts:
 
 
 def schedule(
-    rng: random.Random, amounts: Amounts, *, seconds: float, lease_seconds: float
+    rng: random.Random,
+    amounts: Amounts,
+    *,
+    seconds: float,
+    lease_seconds: float,
+    owns_broker: bool = True,
 ) -> dict[str, list[Fault]]:
-    """Return the tracks of a run, each in the order of time."""
+    """Return the tracks of a run, each in the order of time.
+
+    A broker that is not our own is only made unreachable.
+    """
     link_kinds = [*OF_LINK, Kind.RESET]
     links = [
         Fault(at=at, kind=kind, target=rng.randrange(5), seconds=rng.uniform(1, 5))
@@ -129,10 +144,10 @@ def schedule(
         for at in _spread(rng, amounts.freezes, seconds - 2 * lease_seconds)
     ]
     broker = (
-        [(Kind.BROKER_KILL, 0.0)] * amounts.broker_kills
+        [(Kind.BROKER_KILL if owns_broker else Kind.BROKER_CUT, 0.0)] * amounts.broker_kills
         + [(Kind.BROKER_STALL, 10.0)] * amounts.stalls
         + [(Kind.OUTAGE, lease_seconds + 2.0)] * amounts.outages
-        + [(Kind.CLIENT_KILL, 4.0)] * amounts.bursts
+        + [(Kind.CLIENT_KILL if owns_broker else Kind.RESETS, 4.0)] * amounts.bursts
     )
     rng.shuffle(broker)
     slack = seconds - sum(length for _, length in broker)
@@ -273,7 +288,7 @@ class Saboteur:
             return
         with self._noting(fault.kind, BROKER, fault.seconds):
             match fault.kind:
-                case Kind.CLIENT_KILL:
+                case Kind.CLIENT_KILL | Kind.RESETS:
                     await self._kill_connections(fault.seconds)
                 case Kind.BROKER_STALL:
                     with self._stalled():

@@ -223,7 +223,7 @@ def slow_return(evidence: Evidence) -> Iterator[str]:
 
 def resumptions(evidence: Evidence) -> list[tuple[str, float]]:
     """Return what went on how many seconds after each absence of the broker."""
-    kinds = OF_BROKER - {Kind.CLIENT_KILL}
+    kinds = OF_BROKER - {Kind.CLIENT_KILL, Kind.RESETS}
     found = []
     accepted = sorted(evidence.accepted.values())
     began = sorted(entry.at for entry in evidence.entries if entry.what == "start")

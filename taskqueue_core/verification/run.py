@@ -232,6 +232,7 @@ class _Run:
             plan.amounts or amounts_for(plan.seconds),
             seconds=plan.seconds,
             lease_seconds=_LEASE_SECONDS,
+            owns_broker=self._embedded is not None,
         )
         watching = asyncio.create_task(saboteur.watch())
         submitting = asyncio.create_task(submitter.run(_CLIENTS))

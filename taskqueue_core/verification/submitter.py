@@ -95,7 +95,7 @@ def new_task(rng: random.Random) -> dict[str, Any]:
     """Return a submission; its metadata says in which state it is to end."""
     failures = rng.choices((0, 1, 2, 9), (85, 8, 3, 4))[0]
     task_type = rng.choice(_TYPES)
-    longest = 30 if task_type == "verify.block" else 600
+    longest = 30 if task_type == "verify.block" else 1500
     payload: dict[str, Any] = {"milliseconds": rng.randint(1, longest), "failures": failures}
     if rng.random() < 0.3:
         payload["padding"] = "x" * rng.randint(64, 2000)

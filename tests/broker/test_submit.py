@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from bench import Bench, changes
 
-from taskqueue_core.broker import Broker, open_redis
+from taskqueue_core.broker import Broker, open_broker, open_redis
 from taskqueue_core.errors import BrokerError, CapacityError, InvalidTaskError
 from taskqueue_core.keys import id_to_hex
 from taskqueue_core.models import NewTask, Priority, Submitted
@@ -161,3 +163,13 @@ async def test_known_types_are_counted_by_name(bench: Bench) -> None:
     await bench.submit("echo")
     stats = await bench.broker.inspection.stats()
     assert (stats["submitted:other:1"], stats["submitted:echo:1"]) == (1, 1)
+
+
+async def test_a_burst_larger_than_the_pool_waits(settings: Settings) -> None:
+    """More callers at once than there may be connections: all are served."""
+    redis = settings.redis.model_copy(update={"pool_size": 3})
+    broker = open_broker(settings.model_copy(update={"redis": redis}))
+    await broker.prepare()
+    calls = (broker.submit(NewTask(id=broker.new_task_id(), type="echo")) for _ in range(60))
+    assert len(await asyncio.gather(*calls)) == 60
+    await broker.close()

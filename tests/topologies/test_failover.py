@@ -13,7 +13,7 @@ from topology import Clustered, Watched
 
 from taskqueue_core.broker import Broker
 from taskqueue_core.errors import BrokerError, NotFoundError
-from taskqueue_core.keys import partition_of
+from taskqueue_core.keys import id_to_hex, partition_of
 from taskqueue_core.models import NewTask, OutcomeKind, Submitted
 
 pytestmark = pytest.mark.anyio
@@ -77,15 +77,20 @@ async def loaded(broker: Broker, submitters: int = 8) -> AsyncIterator[Load]:
         group.cancel_scope.cancel()
 
 
-async def lost_of(broker: Broker, ids: list[str]) -> int:
-    """Return how many of the tasks are not there."""
-    lost = 0
+async def lost_of(broker: Broker, ids: list[str]) -> list[str]:
+    """Return those of the tasks that are not there."""
+    lost = []
     for task_id in ids:
         try:
             await broker.inspection.get(task_id)
         except NotFoundError:
-            lost += 1
+            lost.append(task_id)
     return lost
+
+
+def _made_at(task_id: str) -> float:
+    """Return the time in an id, in seconds."""
+    return int(id_to_hex(task_id)[:12], 16) / 1000
 
 
 async def patiently(call: Callable[[], Awaitable[object]]) -> None:
@@ -109,12 +114,14 @@ async def test_a_primary_under_sentinel_is_killed(
     async with opened(settings) as broker, loaded(broker) as load:
         await load.grows()
         watched.primary().kill()
-        before = len(load.accepted)
+        before, killed_at = len(load.accepted), time.time()
         await load.grows()
         assert load.longest_wait < RESUMED_SECONDS
         lost = await lost_of(broker, load.accepted[:before])
-        # Without a confirmation at most what was on its way to the replica is lost.
-        assert lost == 0 if durability == "replica" else lost <= 20
+        if durability == "replica":
+            assert lost == []
+        # Otherwise what was on its way to the replica is lost, nothing older.
+        assert [i for i in lost if _made_at(i) < killed_at - 1.0] == []
         await Crew(broker).join()
 
 
@@ -145,7 +152,7 @@ async def test_a_cluster_node_is_killed(clustered: Clustered, namespace: str) ->
         confirmed = list(load.accepted)
         await load.grows(50)
         await patiently(broker.inspection.stats)
-        assert await lost_of(broker, confirmed) == 0
+        assert await lost_of(broker, confirmed) == []
         # Alone, the new primary has nobody to confirm what it takes.
         victim.start()
         await load.until(lambda: 0 in {partition_of(i) for i in load.accepted[-100:]})
@@ -178,7 +185,7 @@ async def test_a_slot_moves_under_load(clustered: Clustered, namespace: str) -> 
             await load.grows()
             group.cancel_scope.cancel()
         assert clustered.owner(key) is target
-        assert await lost_of(broker, list(load.accepted)) == 0
+        assert await lost_of(broker, list(load.accepted)) == []
 
 
 async def work(crew: Crew, load: Load) -> None:

@@ -67,7 +67,8 @@ def test_a_flag_beats_the_environment_which_beats_the_file(write: Path) -> None:
     ],
 )
 def test_the_origin_of_a_flag_is_its_name_on_the_command_line(key: str, flag: str) -> None:
-    value = {"loglevel": "debug", "worker.shutdowntimeout": "3s"}.get(key, "x")
+    values = {"loglevel": "debug", "worker.shutdowntimeout": "3s", "redis.url": "redis://x"}
+    value = values.get(key, "x")
     assert load(flags={key: value}).origins[key] == f"flag {flag}"
 
 

@@ -45,7 +45,16 @@ def test_full_size() -> None:
     counts = Counter(fault.kind for faults in tracks.values() for fault in faults)
     assert counts[Kind.WORKER_KILL] == counts[Kind.SERVER_KILL] == 50
     assert counts[Kind.BROKER_KILL] == 20
-    assert set(counts) >= OF_BROKER | {Kind.FREEZE}
+    assert set(counts) >= OF_BROKER - {Kind.BROKER_CUT, Kind.RESETS} | {Kind.FREEZE}
+
+
+def test_somebody_elses_broker_is_left_alone() -> None:
+    """It is cut off instead of killed, and its clients are not told to go."""
+    tracks = schedule(
+        random.Random(1), amounts_for(60), seconds=60, lease_seconds=LEASE, owns_broker=False
+    )
+    kinds = {fault.kind for fault in tracks["broker"]}
+    assert kinds == {Kind.BROKER_CUT, Kind.RESETS, Kind.BROKER_STALL, Kind.OUTAGE}
 
 
 def test_short_runs_leave_out_what_lasts() -> None:
