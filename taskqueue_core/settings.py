@@ -200,7 +200,7 @@ def _address(value: object) -> object:
         found = _NODE.fullmatch(value)
         if not found or not found[2] or not 0 < int(found[2]) < 65536:
             raise ValueError(
-                "should be host:port, the port from 1 to 65535 (a URL goes to redis.url)"
+                "should be host:port, a port up to 65535 (a URL goes to redis.url)"
             )
     return value
 
