@@ -199,9 +199,7 @@ def _address(value: object) -> object:
     if isinstance(value, str) and value:
         found = _NODE.fullmatch(value)
         if not found or not found[2] or not 0 < int(found[2]) < 65536:
-            raise ValueError(
-                "should be host:port, a port up to 65535 (a URL goes to redis.url)"
-            )
+            raise ValueError("should be host:port, a port up to 65535 (a URL goes to redis.url)")
     return value
 
 

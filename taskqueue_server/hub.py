@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from redis.exceptions import RedisError
 
 from taskqueue_core.broker import Broker, EventFeed
 from taskqueue_core.codec import format_time
@@ -172,11 +171,8 @@ class Hub:
 
     async def _start(self) -> None:
         # Read before the listener is told that it is connected: nothing after that is missed.
-        with contextlib.suppress(RedisError):
-            self._positions = {
-                keys.partition: int(await self._broker.redis.hget(keys.meta, "events") or 0)
-                for keys in self._broker.partitions
-            }
+        with contextlib.suppress(BrokerError):
+            self._positions = await self._broker.event_positions()
         self._reading = [
             asyncio.create_task(self._follow(self._broker.event_feed()), name="events"),
             asyncio.create_task(self._report(), name="reports"),

@@ -40,6 +40,8 @@ DRAIN_SECONDS: Final = 60.0
 OVERHEAD_SECONDS: Final = 30.0
 
 _CLIENTS: Final = 4
+#: What a run leaves in its folder.
+_FILES: Final = ("ledger.jsonl", "accepted.jsonl", "server-*.log", "worker-*.log")
 _LEASE_SECONDS: Final = 5.0
 
 
@@ -47,7 +49,8 @@ _LEASE_SECONDS: Final = 5.0
 class Plan:
     """What to do: ``seconds`` of faults that follow from ``seed``.
 
-    Logs, ledger and the list of accepted tasks stay in ``folder`` if one is named.
+    Logs, ledger and the list of accepted tasks stay in ``folder`` if one is named, in place of
+    those of an earlier run.
     """
 
     seed: int
@@ -92,6 +95,9 @@ async def verify(settings: Settings, plan: Plan, tell: Callable[[str], None]) ->
         settings = _settings(with_url(settings, configured_url(settings)))
         folder = plan.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        for pattern in _FILES:
+            for of_an_earlier_run in folder.glob(pattern):
+                of_an_earlier_run.unlink()
         return await _Run(settings, plan, folder, embedded, say).run()
 
 

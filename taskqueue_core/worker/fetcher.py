@@ -129,6 +129,14 @@ class Fetcher:
         """Set up to ``most`` slots aside for tasks that come another way; how many."""
         return self._slots.take(most) if self.can_take else 0
 
+    async def reserve_next(self, within_seconds: float) -> int:
+        """Set the next slot aside that comes free, before a fetch gets it; how many, 0 or 1."""
+        taken = await self._slots.take_next(within_seconds)
+        if taken and (not self.is_open or self.is_paused):
+            self._slots.give(taken)
+            return 0
+        return taken
+
     def give_back(self, slots: int) -> None:
         """Return slots that were reserved: what rang meanwhile found none free."""
         self._slots.give(slots)

@@ -1,4 +1,8 @@
-"""Take over tasks whose worker is gone, and remove such workers. No leader, no lock."""
+"""Take over tasks whose worker is gone, and remove such workers. No leader, no lock.
+
+A worker with more than enough to do looks as well: the next slot that comes free is recovery's, or
+a lost task would wait until there is nothing else left to do.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +50,11 @@ class Recovery:
         if self._since is None or time.monotonic() < self._since + self._patience:
             return INTERVAL_SECONDS
         fetcher = self._fetcher
-        wanted = fetcher.reserve(BATCH)
-        if not wanted:
+        if not fetcher.is_open or fetcher.is_paused:
             return INTERVAL_SECONDS
+        wanted = fetcher.reserve(BATCH) or await fetcher.reserve_next(INTERVAL_SECONDS)
+        if not wanted:
+            return 0.0
         taken: list[Delivery] = []
         asked_at = time.monotonic()
         try:
@@ -62,4 +68,5 @@ class Recovery:
             self._desk.start(delivery)
         for worker_id in recovered.expired_workers:
             await self._broker.expel(worker_id, self._session.keys.partition)
-        return INTERVAL_SECONDS
+        # As many as were asked for: there may be more.
+        return 0.0 if len(taken) == wanted else INTERVAL_SECONDS

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from taskqueue_core.broker import open_broker, open_redis
+from taskqueue_core.broker import close_redis, open_broker, open_redis
 from taskqueue_core.errors import BrokerError, SchemaError, SettingsError, TaskQueueError
 from taskqueue_core.logs import Throttle
 from taskqueue_core.models import Delivery, Outcome
@@ -173,7 +173,7 @@ class Worker:
             left = await self._work()
         finally:
             await self._broker.close()
-            await self._blocking.aclose()
+            await close_redis(self._blocking)
         if self._fatal:
             raise self._fatal
         return left

@@ -33,9 +33,10 @@ class TaskOperations:
         new = parse_submission(request, self._broker.new_task_id(), self._services.now_ms())
         if "queue" not in request.fields:
             new = replace(new, queue=await self._services.catalog.queue_of(new.type))
-        submitted = await self._broker.submit(new)
+        # The id is ours to change: nobody has seen it yet.
+        submitted = await self._broker.submit(new, may_move=True)
         task = await represent_task(self._services, task_from_submission(new, submitted))
-        location = (b"location", b"/api/v1/tasks/" + new.id.encode())
+        location = (b"location", b"/api/v1/tasks/" + submitted.id.encode())
         return Response(body=to_json(task), status=201, headers=(location,))
 
     async def get_task(self, request: Request) -> Response:

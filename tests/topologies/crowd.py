@@ -46,12 +46,14 @@ class Crew:
             taken += fetched.deliveries
         return taken
 
-    async def report(self, kind: OutcomeKind, deliveries: list[Delivery]) -> None:
+    async def report(
+        self, kind: OutcomeKind, deliveries: list[Delivery], value: bytes = b"{}"
+    ) -> None:
         """Report the same outcome for all deliveries, each to its partition."""
         for session in self._sessions:
             own = [d for d in deliveries if d.partition == session.keys.partition]
             outcomes = [
-                Outcome(kind=kind, delivery=one, duration_ms=1, value=b"{}", max_retries=0)
+                Outcome(kind=kind, delivery=one, duration_ms=1, value=value, max_retries=0)
                 for one in own
             ]
             call = session.complete if kind is OutcomeKind.COMPLETE else session.fail

@@ -12,7 +12,7 @@ from crowd import Crew, new_task, opened, settings_for
 from topology import Clustered, Watched
 
 from taskqueue_core.broker import Broker
-from taskqueue_core.errors import BrokerError, NotFoundError
+from taskqueue_core.errors import BrokerError, BrokerUnavailableError, NotFoundError
 from taskqueue_core.keys import id_to_hex, partition_of
 from taskqueue_core.models import NewTask, OutcomeKind, Submitted
 
@@ -186,6 +186,37 @@ async def test_a_slot_moves_under_load(clustered: Clustered, namespace: str) -> 
             group.cancel_scope.cancel()
         assert clustered.owner(key) is target
         assert await lost_of(broker, list(load.accepted)) == []
+
+
+async def test_no_script_begins_while_its_slot_moves(clustered: Clustered, namespace: str) -> None:
+    """Neither before the first key has moved nor after the last; then the same call counts."""
+    settings = settings_for(clustered, namespace, partitions=1)
+    redis = settings.redis.model_copy(update={"max_retries": 0})
+    async with opened(settings.model_copy(update={"redis": redis})) as broker:
+        crew = Crew(broker)
+        await crew.join()
+        cancelled, *tasks = [new_task(broker) for _ in range(5)]
+        await broker.submit_many(tasks)
+        held = await crew.fetch()
+        await broker.submit(cancelled)
+        key = broker.partitions[0].meta
+        target = clustered.other(clustered.owner(key))
+        source = clustered.begin_move(key, target)
+        for _ in range(2):
+            for call in (
+                lambda: crew.report(OutcomeKind.COMPLETE, held, b"9" * 100),
+                lambda: broker.cancel(cancelled.id),
+                lambda: broker.submit(new_task(broker)),
+            ):
+                with pytest.raises(BrokerUnavailableError):
+                    await call()
+            while clustered.move_some(key, source, target):
+                pass
+        clustered.end_move(key, source, target)
+        await crew.report(OutcomeKind.COMPLETE, held, b"9" * 100)
+        await broker.cancel(cancelled.id)
+        states = [(await broker.inspection.get(task.id)).state for task in (cancelled, *tasks)]
+        assert states == ["cancelled", *["completed"] * 4]
 
 
 async def work(crew: Crew, load: Load) -> None:

@@ -87,10 +87,30 @@ async def test_when_nothing_is_taken_over(
         scene.recovery.broker_lost()
     scene.fetcher._slots.free = 0 if reason == "full" else 4
     scene.fetcher.is_paused = reason == "paused"
-    assert await scene.recovery.run_once() == INTERVAL_SECONDS
+    # A worker without a free slot waits for one, and then goes on waiting.
+    expected = 0.0 if reason == "full" else INTERVAL_SECONDS
+    assert await scene.recovery.run_once() == expected
     assert scene.notes.started == []
     task = await broker.inspection.get(id_from_hex(lost.digits))
     assert (task.deliveries, task.worker_id) == (1, "w2")
+
+
+async def test_the_next_free_slot_is_for_a_lost_task(
+    broker: Broker, session: WorkerSession
+) -> None:
+    """Not for what waits in the queue; and where one was lost there may be more."""
+    scene = Scene(broker, session)
+    lost = await scene.lose()
+    waiting = await submit(broker)
+    scene.recovery.beat_answered()
+    scene.fetcher._slots.free = 0
+    looking = asyncio.create_task(scene.recovery.run_once())
+    await asyncio.sleep(0)
+    scene.fetcher.is_dry = False
+    scene.fetcher._slots.give(1)
+    assert await looking == 0.0
+    assert scene.notes.ids == [id_from_hex(lost.digits)]
+    assert (await broker.inspection.get(waiting)).deliveries == 0
 
 
 async def test_what_comes_late_is_not_started(broker: Broker, session: WorkerSession) -> None:

@@ -78,7 +78,7 @@ async def at_work(settings: Settings, *handlers: object, name: str = "w1") -> As
     running = asyncio.create_task(worker.run())
 
     async def has_begun() -> bool:
-        return worker._fetcher.is_open or running.done()
+        return worker._sections[0].fetcher.is_open or running.done()
 
     try:
         await until(has_begun, "the worker's start")

@@ -111,7 +111,7 @@ async def test_lost_fetch_reply_of_a_worker(
         proxy.switch(Mode.DEAF)
         task_id = await submit(fragile_broker, "nap")
         # Its bell is among the replies that are lost.
-        worker._fetcher.wake()
+        worker._sections[0].fetcher.wake()
         await reached(fragile_broker, task_id, TaskState.RUNNING)
         assert len(notes.starts) == 1
         proxy.switch(Mode.OPEN)

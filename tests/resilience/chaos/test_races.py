@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 from staff import at_work, ended, submit, until
 
-from taskqueue_core.broker import Broker
+from taskqueue_core.broker import Broker, open_broker
 from taskqueue_core.broker.clients import server_time_ms
+from taskqueue_core.broker.embedded import EmbeddedBroker
 from taskqueue_core.errors import StateConflictError
+from taskqueue_core.keys import new_task_id
 from taskqueue_core.models import NewTask, Outcome, OutcomeKind, Priority
 from taskqueue_core.plugin import TaskContext, handler
 from taskqueue_core.settings import Settings
@@ -63,6 +66,46 @@ async def test_many_schedulers_promote_each_task_once(
     assert len(counted.runs) == 500
     assert {task.deliveries for task in found} == {1}
     assert all(due <= (task.started_at_ms or 0) < due + 5000 for task in found)
+
+
+@pytest.mark.parametrize("partitions", [1, 6])
+async def test_a_lost_task_does_not_wait_for_the_backlog(
+    victim: EmbeddedBroker, fragile: Settings, partitions: int
+) -> None:
+    """A worker that never has a free slot takes it over all the same, in every partition."""
+    queue = fragile.queue.model_copy(update={"partitions": partitions})
+    settings = fragile.model_copy(update={"queue": queue})
+    broker = open_broker(settings)
+    await broker.prepare()
+    lost = [await lose(broker, number) for number in range(partitions)]
+    tasks = [
+        NewTask(id=broker.new_task_id(), type="count", payload=b'{"seconds":0.05}')
+        for _ in range(1000)
+    ]
+    await broker.submit_many(tasks)
+    began = asyncio.get_running_loop().time()
+    async with at_work(settings, Counted().handler):
+        for task_id in lost:
+            await ended(broker, task_id, within_seconds=20)
+        assert asyncio.get_running_loop().time() - began < 8
+        assert (await broker.inspection.queue_stats()).backlog > 500
+        for task in tasks:
+            with contextlib.suppress(StateConflictError):
+                await broker.cancel(task.id)
+    assert await broker.inspection.audit() == []
+    await broker.close()
+
+
+async def lose(broker: Broker, partition: int) -> str:
+    """Have a worker take a task of a partition that never comes back; the task's id."""
+    task = NewTask(id=new_task_id(partition), type="count")
+    session = broker.session("ghost", "i0", partition)
+    await session.register(concurrency=1, version="1", handlers={})
+    await session.heartbeat(request=0, active=0)
+    await broker.submit(task)
+    streams = [broker.partitions[partition].stream("default", 1)]
+    assert (await session.fetch(1, streams=streams, request=1)).deliveries
+    return task.id
 
 
 async def test_cancel_races_with_everything(fragile_broker: Broker, fragile: Settings) -> None:
