@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Final, TextIO
 
@@ -117,14 +117,23 @@ def _printable(text: str) -> str:
 
 
 class Throttle:
-    """Lets through at most ``limit`` lines a minute for each key.
+    """Lets through at most ``limit`` lines a minute for each key, and ``total`` for all of them.
 
-    The ``max_keys`` keys asked about last are remembered; ``clock`` gives seconds and never goes
-    back, as ``time.monotonic``.
+    The minutes of a key follow one another; the total holds in any 60 seconds. The ``max_keys``
+    keys asked about last are remembered; ``clock`` gives seconds and never goes back, as
+    ``time.monotonic``.
     """
 
-    def __init__(self, limit: int, clock: Callable[[], float], *, max_keys: int = 1024) -> None:
+    def __init__(
+        self,
+        limit: int,
+        clock: Callable[[], float],
+        *,
+        total: int | None = None,
+        max_keys: int = 1024,
+    ) -> None:
         self._limit = limit
+        self._latest: deque[float] = deque(maxlen=total)
         self._clock = clock
         self._max_keys = max_keys
         self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
@@ -135,8 +144,16 @@ class Throttle:
         started, count = self._windows.pop(key, (now, 0))
         if now - started >= _WINDOW_SECONDS:
             started, count = now, 0
-        is_allowed = count < self._limit
+        is_allowed = count < self._limit and self._has_room(now)
+        if is_allowed:
+            self._latest.append(now)
         self._windows[key] = (started, count + is_allowed)
         if len(self._windows) > self._max_keys:
             self._windows.popitem(last=False)
         return is_allowed
+
+    def _has_room(self, now: float) -> bool:
+        total = self._latest.maxlen
+        if total is None or len(self._latest) < total:
+            return True
+        return now - self._latest[0] >= _WINDOW_SECONDS

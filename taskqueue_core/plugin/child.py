@@ -15,6 +15,7 @@ Imported by both sides. It needs no part of the worker, which keeps its start an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import inspect
 import io
@@ -187,7 +188,8 @@ class _Child:
 
     def _listen(self) -> None:
         """Take messages in, in a thread, so that the worker's end is noticed during a call."""
-        with self._connection.makefile("rb") as stream:
+        # A worker that was killed may have left answers unread: then its end is a reset.
+        with contextlib.suppress(ConnectionError), self._connection.makefile("rb") as stream:
             while len(head := stream.read(LENGTH.size)) == LENGTH.size:
                 (length,) = LENGTH.unpack(head)
                 self._messages.put(stream.read(length))

@@ -102,8 +102,12 @@ class Desk:
 
     def lost(self, deliveries: list[Delivery]) -> None:
         """Hear which deliveries are somebody else's now."""
-        for delivery in deliveries:
-            self.executor.lost(delivery)
+        stopped = [one for one in deliveries if self.executor.lost(one)]
+        if stopped and self._throttle.allow("lost"):
+            self._log.warning(
+                "leases lost, tasks stopped",
+                task_ids=[id_from_hex(one.digits) for one in stopped],
+            )
 
     def heard(self, message: str) -> None:
         """Hear a control message."""

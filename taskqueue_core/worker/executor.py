@@ -94,12 +94,16 @@ class Executor:
         delivery = outcome.delivery
         self.running.pop((delivery.digits, delivery.number), None)
 
-    def lost(self, delivery: Delivery) -> None:
-        """Stop a delivery that is somebody else's now; its outcome will be refused anyway."""
+    def lost(self, delivery: Delivery) -> bool:
+        """Stop a delivery that is somebody else's now, if it is still at work here.
+
+        Its outcome will be refused anyway.
+        """
         running = self.running.get((delivery.digits, delivery.number))
-        if running and not running.is_over and not running.context.cancelled:
-            self._log.warning("lease lost, task stopped", task_id=running.context.id)
-            self._stop(running, "the lease was lost")
+        if running is None or running.is_over or running.context.cancelled:
+            return False
+        self._stop(running, "the lease was lost")
+        return True
 
     def release_all(self) -> int:
         """Give back every task that is still at work and stop its handler; the count."""

@@ -38,6 +38,8 @@ from taskqueue_core.worker.watchdog import Watchdog
 
 T = TypeVar("T")
 
+#: Most log lines a minute about trouble with the broker, and with what it says.
+LINES_A_MINUTE: Final = 5
 #: At the end: seconds for the broker to take the last outcomes, for a farewell to it, and for
 #: handlers that were told to stop.
 DRAIN_SECONDS: Final = 5.0
@@ -72,7 +74,7 @@ class Worker:
         self._settings = settings
         self._host = host
         self._rng = rng
-        self._throttle = Throttle(3, time.monotonic)
+        self._throttle = Throttle(3, time.monotonic, total=LINES_A_MINUTE)
         self._log = structlog.get_logger("taskqueue.worker").bind(worker_id=worker_id)
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()

@@ -186,6 +186,18 @@ def test_a_key_gets_so_many_lines_a_minute() -> None:
     assert [throttle.allow("a") for _ in range(3)] == [True, True, False]
 
 
+def test_total_of_all_keys_holds_in_any_minute() -> None:
+    """Not only in those that begin with a key's first line."""
+    clock = Clock()
+    throttle = Throttle(3, clock, total=4)
+    assert [throttle.allow("a") for _ in range(3)] == [True, True, True]
+    clock.now += 59
+    assert [throttle.allow("b") for _ in range(2)] == [True, False]
+    clock.now += 1
+    assert [throttle.allow("a") for _ in range(4)] == [True, True, True, False]
+    assert not throttle.allow("b")
+
+
 def test_keys_are_forgotten_oldest_first() -> None:
     throttle = Throttle(1, Clock(), max_keys=2)
     assert throttle.allow("a")

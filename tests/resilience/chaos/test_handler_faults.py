@@ -119,6 +119,7 @@ async def crew_of(
         crew.end()
 
 
+@pytest.mark.timeout(120)
 async def test_a_poison_task_is_found_out(
     fragile_broker: Broker, fragile: Settings, tmp_path: Path
 ) -> None:
@@ -152,6 +153,7 @@ async def test_a_handler_that_holds_the_interpreter(
         assert await fragile_broker.inspection.get(task_id) == task
 
 
+@pytest.mark.timeout(120)
 async def test_a_handler_that_hangs_past_its_timeout(
     fragile_broker: Broker, fragile: Settings, tmp_path: Path
 ) -> None:
@@ -180,6 +182,7 @@ async def right(ctx: TaskContext, payload: dict[str, Any]) -> str:
     return ctx.type
 
 
+@pytest.mark.timeout(120)
 async def test_workers_with_different_plugins_on_one_queue(
     fragile_broker: Broker, fragile: Settings
 ) -> None:

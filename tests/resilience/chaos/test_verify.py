@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import subprocess
@@ -42,8 +43,11 @@ async def run(settings: Settings, seconds: float, folder: Path) -> Report:
 
 
 @pytest.mark.timeout(240)
-async def test_every_fault_with_a_broker_of_its_own(tmp_path: Path) -> None:
+async def test_every_fault_with_a_broker_of_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Workers, servers and the broker are killed, frozen, stalled and cut off for 45 seconds."""
+    caplog.set_level(logging.WARNING, logger="httpx")
     report = await run(Settings(), 45.0, tmp_path / "kept")
     assert report.violations == []
     done = {one.kind for one in report.incidents}
