@@ -6,6 +6,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
 ARGS   ?=
+# Servers that the suite in tests/broker runs against: a list, or `every` (tests/topology.py).
+BROKER_SERVER ?= embedded,redis,sentinel,cluster
 
 # Everything that is installed editable, in one call: the plugins need the core of this checkout.
 PROJECTS := $(wildcard plugins/*/pyproject.toml clients/*/pyproject.toml)
@@ -61,14 +63,17 @@ dev-redis: $(STAMP) ## Run the embedded broker on the port the settings name
 	@$(BIN)/taskqueue broker $(ARGS)
 
 test: $(STAMP) ## Run all tests and print their coverage
-	@$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered $(ARGS)
+	@BROKER_SERVER=$(BROKER_SERVER) \
+		$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered $(ARGS)
 
-chaos: $(STAMP) ## Disturb a whole system for 8 minutes and count every task (SEED=n repeats a run)
+chaos: $(STAMP) ## Disturb a whole system and count every task, in 8 minutes (SEED=n repeats it)
 	@env -u TASKQUEUE_REDIS_URL -u TASKQUEUE_REDIS_ADDR \
-		$(BIN)/taskqueue verify --minutes 8 $(if $(SEED),--seed $(SEED)) $(ARGS)
+		$(BIN)/taskqueue verify --minutes 5 $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@CHAOS_SIZE=full $(BIN)/pytest -v -s --no-header tests/resilience/chaos/test_full_size.py
 
 test-coverage: $(STAMP) ## Run all tests and write their coverage to build/coverage/index.html
-	@$(BIN)/pytest -n auto --cov --cov-report=html:build/coverage $(ARGS)
+	@BROKER_SERVER=$(BROKER_SERVER) \
+		$(BIN)/pytest -n auto --cov --cov-report=html:build/coverage $(ARGS)
 	@echo "See build/coverage/index.html"
 
 lint: $(STAMP) ## Check style, format and the direction of imports

@@ -3,11 +3,13 @@
 TaskQueueError
 ├── SettingsError            a setting, file or flag is wrong; the message holds the fix
 ├── InvalidTaskError         a submission breaks a rule (carries ``field`` and ``rule``)
-├── NotFoundError            no such task, worker, or dead letter
+├── InvalidKeyError          an API key is asked for that may not be; the message holds the rule
+├── NotFoundError            no such task, worker, dead letter, or API key
 ├── StateConflictError       the task's state does not allow the change
+├── IdempotencyError         an idempotency key was used for another request before
 ├── CapacityError            the queue is full, now (carries ``retry_after_seconds``)
 ├── BrokerError
-│   ├── BrokerUnavailableError   Redis cannot be reached, or not in time
+│   ├── BrokerUnavailableError   Redis cannot be reached, not in time, or is not ready
 │   ├── BrokerFullError          Redis refuses writes: its memory or disk is full
 │   └── SchemaError              the namespace was made with other, incompatible settings
 └── PluginError              a plugin cannot be loaded, or two claim one task type
@@ -36,10 +38,14 @@ class InvalidTaskError(TaskQueueError):
         self.rule = rule
 
 
-class NotFoundError(TaskQueueError):
-    """Raised when the named task, worker or dead letter does not exist.
+class InvalidKeyError(TaskQueueError):
+    """Raised when an API key breaks a rule; nothing was stored."""
 
-    ``kind`` is "task", "worker" or "dead letter", ``name`` the id that was asked for.
+
+class NotFoundError(TaskQueueError):
+    """Raised when the named task, worker, dead letter or API key does not exist.
+
+    ``kind`` is one of these four, ``name`` the id that was asked for.
     """
 
     def __init__(self, kind: str, name: str) -> None:
@@ -57,6 +63,16 @@ class StateConflictError(TaskQueueError):
         self.state = state
 
 
+class IdempotencyError(TaskQueueError):
+    """Raised when a submission has the key of another, different one; nothing was stored."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this Idempotency-Key was used for another request; send the same one again, or take "
+            "a new key"
+        )
+
+
 class CapacityError(TaskQueueError):
     """Raised when the backlog limit is reached; the submission was not stored."""
 
@@ -72,7 +88,7 @@ class BrokerError(TaskQueueError):
 
 
 class BrokerUnavailableError(BrokerError):
-    """Raised when the broker cannot be reached, or does not answer in time."""
+    """Raised when the broker cannot be reached, does not answer in time, or says "not now"."""
 
 
 class BrokerFullError(BrokerError):

@@ -54,6 +54,11 @@ def id_from_hex(digits: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+def api_keys(namespace: str) -> str:
+    """HASH: id -> record of an API key; the one key that belongs to no partition."""
+    return f"tq:{{{namespace}.keys}}"
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """Key names of one partition. Ids are 32 digits here, queues and workers checked names."""
@@ -111,6 +116,15 @@ class Keys:
         """ZSET: worker -> time its registration expires."""
         return self.prefix + "workers"
 
+    @property
+    def held_types(self) -> str:
+        """SET: types of which tasks are held, put aside until a worker has a handler for them."""
+        return self.prefix + "held"
+
+    def held(self, task_type: str) -> str:
+        """ZSET: id -> rank, by priority and wait; the held tasks of a type."""
+        return f"{self.prefix}hold:{task_type}"
+
     def task(self, digits: str) -> str:
         """HASH: state and properties of a task."""
         return f"{self.prefix}t:{digits}"
@@ -135,9 +149,21 @@ class Keys:
         """LIST of no or one token that wakes an idle worker."""
         return f"{self.prefix}wake:{queue}"
 
+    def own_bell(self, worker: str) -> str:
+        """LIST of no or one token that wakes one worker: tasks that it can run are held."""
+        return f"{self.prefix}call:{worker}"
+
     def control(self, worker: str) -> str:
         """LIST: messages to one worker."""
         return f"{self.prefix}ctl:{worker}"
+
+    def idempotency(self, record: str) -> str:
+        """STRING: fingerprint of a request, and how the ids of the tasks that it made begin."""
+        return f"{self.prefix}idem:{record}"
+
+    def rate(self, client: str) -> str:
+        """STRING: time at which all of a client's requests are paid for."""
+        return f"{self.prefix}rate:{client}"
 
     def worker(self, worker: str) -> str:
         """HASH: registration of one worker."""

@@ -20,6 +20,9 @@ _NAME = re.compile(NAME_PATTERN[1:-1])
 
 DEFAULT_QUEUE: Final = "default"
 
+#: What an API key or a token may allow. ``admin`` allows everything.
+SCOPES: Final = ("tasks:read", "tasks:write", "metrics", "admin")
+
 
 def is_name(text: str) -> bool:
     """Tell whether ``text`` may name a task type, a queue or a worker."""
@@ -40,8 +43,21 @@ class Priority(IntEnum):
         return self.name.lower()
 
 
+class Idempotency(msgspec.Struct, frozen=True):
+    """What tells a submission that is sent again: the name of its record (32 hexadecimal digits),
+    and the SHA-256 of all that was sent.
+    """
+
+    record: str
+    fingerprint: bytes
+
+
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):
-    """A submission that has passed validation. ``None`` means "not sent"."""
+    """A submission that has passed validation. ``None`` means "not sent".
+
+    ``owner`` is a name, or empty: who has one sees tasks of that owner only. ``idempotency`` comes
+    with an id of its own, see ``IdempotencyKey``.
+    """
 
     id: str
     type: str
@@ -52,14 +68,21 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True):
     max_retries: int | None = None
     timeout_seconds: int | None = None
     scheduled_at_ms: int | None = None
+    owner: str = ""
+    idempotency: Idempotency | None = None
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """What the broker answers to an accepted submission."""
+    """What the broker answers to an accepted submission.
+
+    ``is_repeat`` says that another submission with the same idempotency key has made this task; it
+    is answered as it was then, and its ``id`` is not the one that was asked for.
+    """
 
     id: str
     state: TaskState
     created_at_ms: int
+    is_repeat: bool = False
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +110,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     scheduled_at_ms: int | None = None
     next_retry_at_ms: int | None = None
     reason: str = ""
+    owner: str = ""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -127,8 +151,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     ``value`` is the JSON result (COMPLETE) or the error text (FAIL). For FAIL: ``delay_ms`` and
     ``max_retries`` decide between retrying and the dead letters, ``reason`` is kept with a dead
     letter, ``is_dropped`` ends in ``failed`` instead, ``history`` is the attempt's JSON record.
-    For HOLD (no handler here): ``delay_ms`` caps the wait, ``max_retries`` is unused and
-    ``duration_ms`` is the longest a task may be held before it becomes a dead letter.
+    For HOLD (no handler here): after ``delay_ms`` any worker looks at the task again, unless one
+    that has a handler has asked for it before, and ``duration_ms`` is the longest that it may be
+    held before it becomes a dead letter.
     """
 
     delivery: Delivery
@@ -140,6 +165,18 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     is_dropped: bool = False
     history: bytes = b""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A failed attempt, as its worker recorded it; ``delivery`` counts every start of the task."""
+
+    attempt: int
+    delivery: int
+    worker_id: str
+    started_at_ms: int
+    ended_at_ms: int
+    error: str
+    traceback: str = ""
 
 
 class OutcomeStatus(IntEnum):
@@ -175,7 +212,10 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
-    """A live worker as it last reported itself."""
+    """A live worker as it last reported itself.
+
+    ``process`` is its process id and host name, separated by a space.
+    """
 
     id: str
     instance: str
@@ -187,16 +227,33 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     queues: tuple[str, ...] = ()
     handlers: bytes = b"{}"
+    process: str = ""
+    completed_per_second: float = 0.0
+    failed_per_second: float = 0.0
+
+
+class RunningTask(msgspec.Struct, frozen=True):
+    """A task that a worker runs, since when."""
+
+    id: str
+    type: str
+    started_at_ms: int
 
 
 class HandlerInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a worker publishes about one handler with its registration."""
+    """What a worker publishes about one handler with its registration.
+
+    ``schemas`` names the JSON Schemas of payload and result that it publishes apart: the same name
+    stands for the same schemas. Without one anything goes.
+    """
 
     queue: str = DEFAULT_QUEUE
     timeout_seconds: int | None = None
     max_retries: int | None = None
     distribution: str = ""
     version: str = ""
+    executor: str = ""
+    schemas: str = ""
 
 
 class Depth(msgspec.Struct, frozen=True):

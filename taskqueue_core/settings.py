@@ -38,6 +38,7 @@ _REST: Final = re.compile(
 )
 _SOCKET_REST: Final = re.compile(r"(?:[^@/?#]*@)?/[^?#]+(?:\?(?P<query>[^#]*))?")
 _NODE: Final = re.compile(r"([^\s:/\[\],]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?")
+_ORIGIN: Final = re.compile(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
 _OPTIONS: Final = ("db", "username", "password", "client_name")
 _TLS_OPTIONS: Final = tuple(
     f"ssl_{name}" for name in ("ca_certs", "certfile", "keyfile", "cert_reqs", "check_hostname")
@@ -209,6 +210,12 @@ def _redis_url(url: str) -> str:
     return url
 
 
+def _origin(text: str) -> str:
+    if not _ORIGIN.fullmatch(text.lower()):
+        raise ValueError("should be origins such as https://console.example.org, without a path")
+    return text.lower()
+
+
 Duration = Annotated[
     float, BeforeValidator(parse_duration), Field(gt=0, le=_TEN_YEARS, allow_inf_nan=False)
 ]
@@ -221,6 +228,7 @@ Whole = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**53)]
 Name = Annotated[str, Field(pattern=_NAME_PATTERN)]
 Word = Annotated[str, Field(pattern=r"^[^\s,=]+$")]
 ApiKey = Annotated[str, Field(pattern=r"^[^\s,]+$")]
+Origin = Annotated[str, AfterValidator(_origin)]
 
 
 class Section(BaseModel):
@@ -230,7 +238,10 @@ class Section(BaseModel):
 
 
 class ServerSettings(Section):
-    """The HTTP side. Port 0 takes any free port; ``workers`` are server processes."""
+    """The HTTP side. Port 0 takes any free port; ``workers`` are server processes.
+
+    Browsers may use the API from pages of ``cors_origins``, beside those of the server itself.
+    """
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[Whole, Field(le=65535)] = 8080
@@ -239,6 +250,7 @@ class ServerSettings(Section):
     write_timeout_seconds: Duration = 30.0
     idle_timeout_seconds: Duration = 120.0
     max_body_bytes: Annotated[Whole, Field(ge=1)] = 1_048_576
+    cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_items)] = ()
 
 
 class RedisSettings(Section):
@@ -309,15 +321,17 @@ class QueueSettings(Section):
     rate_limit_rps: Annotated[Whole, Field(ge=1)] = 1000
     task_retention_days: Annotated[Days, Field(gt=0)] = 7.0
     dead_letter_retention_days: Days = 30.0
+    idempotency_hours: Annotated[Real, Field(gt=0, le=8_760)] = 24.0
     default_timeout_seconds: Duration = 300.0
     unhandled_timeout_seconds: Duration = 86_400.0
     max_lost_leases: Annotated[Whole, Field(ge=1)] = 3
 
 
 class EventSettings(Section):
-    """How many events are kept for readers that come back."""
+    """How many events are kept for readers that come back, and WebSockets a server process has."""
 
     max_length: Annotated[Whole, Field(ge=1)] = 100_000
+    max_connections: Annotated[Whole, Field(ge=1)] = 1_000
 
 
 class MetricsSettings(Section):
@@ -328,10 +342,16 @@ class MetricsSettings(Section):
 
 
 class AuthSettings(Section):
-    """Who may call. An API key holds no comma and no space, so that a list of them is text."""
+    """Who may call. An API key holds no comma and no space, so that a list of them is text.
+
+    With ``jwt_secret`` tokens signed with HS256 are accepted too, of ``jwt_issuer`` and for
+    ``jwt_audience`` only, where these are set.
+    """
 
     enabled: bool = False
     jwt_secret: Annotated[str, Field(repr=False)] = ""
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
     api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(_items), Field(repr=False)] = ()
 
 

@@ -75,6 +75,8 @@ TRANSITIONS: Final[dict[tuple[str, TaskState | None], frozenset[TaskState | None
     ("retain", _S.CANCELLED): frozenset({None}),
     ("retain", _S.FAILED): frozenset({None}),
     ("retain", _S.DEAD_LETTER): frozenset({None}),
+    ("repair", _S.PENDING): frozenset({_S.PENDING}),
+    ("repair", _S.RUNNING): frozenset({_S.RUNNING, _S.PENDING}),
 }
 
 #: No handler will run the task again unless somebody asks for it.

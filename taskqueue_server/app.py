@@ -7,6 +7,7 @@ import gc
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,7 +16,7 @@ from taskqueue_core.broker import Broker, configured_url, open_broker
 from taskqueue_core.config import redact_url
 from taskqueue_core.errors import BrokerError, SettingsError
 from taskqueue_core.settings import Settings
-from taskqueue_server.auth import Keyring
+from taskqueue_server.auth import Gate
 from taskqueue_server.catalog import HandlerCatalog
 from taskqueue_server.contract import BodyLimits, build_contract, check_table
 from taskqueue_server.ending import end_tasks
@@ -25,9 +26,13 @@ from taskqueue_server.hub import Hub
 from taskqueue_server.messages import Receive, Scope, Send
 from taskqueue_server.metrics import ServerMetrics
 from taskqueue_server.operations import operation_table
+from taskqueue_server.origins import Origins, with_cors
+from taskqueue_server.rate_limit import RateLimit
 from taskqueue_server.services import Services
-from taskqueue_server.spec import fit_contract, load_contract
-from taskqueue_server.websocket import EventsEndpoint
+from taskqueue_server.spec import fit_contract, load_contract, parameters_of, required_scopes
+from taskqueue_server.validation import Parameters
+from taskqueue_server.websocket import PATH as EVENTS_PATH
+from taskqueue_server.websocket import EventsEndpoint, Handshakes
 
 _RETRY_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
@@ -46,29 +51,46 @@ class Application:
         self._broker = broker
         contract = load_contract()
         metrics = ServerMetrics()
-        keyring = Keyring.from_settings(settings)
-        catalog = HandlerCatalog(settings, broker.inspection.workers, time.monotonic)
+        gate = Gate(settings, broker.api_keys, now_ms)
+        scopes = required_scopes(contract)
+        read = broker.inspection
+        catalog = HandlerCatalog(settings, read.workers, read.handler_schemas, time.monotonic)
+        self.hub = Hub(broker, now_ms, **hub_options)
         table = operation_table(
             Services(
-                settings=settings, broker=broker, catalog=catalog, metrics=metrics, now_ms=now_ms
+                settings=settings,
+                broker=broker,
+                catalog=catalog,
+                metrics=metrics,
+                hub=self.hub,
+                now_ms=now_ms,
             )
         )
         check_table(contract, table)
         api = build_contract(
             fit_contract(contract, settings),
             table,
-            keyring=keyring,
+            gate=gate,
+            scopes=scopes,
+            rate_limit=RateLimit(broker.admission, settings.queue.rate_limit_rps),
             limits=BodyLimits(
                 max_bytes=settings.server.max_body_bytes,
                 seconds=settings.server.read_timeout_seconds,
             ),
             lifespan=self._lifespan,
         )
-        self.hub = Hub(broker, now_ms, **hub_options)
         event_types = frozenset(contract["components"]["schemas"]["EventType"]["enum"])
-        self._events = EventsEndpoint(self.hub, keyring, metrics, event_types, now_ms)
+        allowed = settings.server.cors_origins
+        handshakes = Handshakes(
+            parameters=Parameters(parameters_of(contract, EVENTS_PATH)),
+            admit=partial(gate.admit, required=scopes["connect_websocket"] or ""),
+            origins=Origins(allowed),
+            partitions=len(broker.partitions),
+            max_connections=settings.events.max_connections,
+        )
+        self._events = EventsEndpoint(self.hub, metrics, event_types, now_ms, handshakes)
         self._api = api
-        self._http = Guards(api, metrics.observe_request)
+        self._http = with_cors(Guards(api, metrics.observe_request, Origins(allowed)), allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or the life of the process."""

@@ -1,90 +1,100 @@
-"""Who may call: API keys, compared in constant time, for HTTP and WebSocket alike."""
+"""The gate: who calls, and whether they may use the operation. HTTP and WebSocket pass it alike.
+
+A credential is an API key or a token. It is shown as X-API-Key, as a bearer token, or, where a
+browser can set no header, as the query parameter ``token`` of a WebSocket.
+"""
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable
 from hashlib import sha256
-from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
+from taskqueue_core.broker import ApiKeys
 from taskqueue_core.settings import Settings
-from taskqueue_server.framework import NO_VALUE, AbstractSecurityHandler, OAuthProblem
-from taskqueue_server.messages import Scope, find_header
-from taskqueue_server.problems import unauthorized
+from taskqueue_server.keyring import ConfiguredKeys, StoredKeys
+from taskqueue_server.messages import Scope
+from taskqueue_server.principal import ANYBODY, Principal
+from taskqueue_server.problems import ProblemError, forbidden, unauthorized
+from taskqueue_server.tokens import Tokens
 
 
-class Keyring:
-    """The accepted API keys, and whether one is asked for at all."""
+class Gate:
+    """Lets callers in, or not."""
 
-    def __init__(self, keys: Iterable[str], *, is_enforced: bool = True) -> None:
-        self._is_enforced = is_enforced
-        self._digests = [sha256(key.encode()).digest() for key in keys]
+    def __init__(
+        self,
+        settings: Settings,
+        api_keys: ApiKeys,
+        now_ms: Callable[[], int],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._is_open = not settings.auth.enabled
+        self._configured = ConfiguredKeys(settings.auth.api_keys)
+        self._tokens = Tokens(settings.auth, now_ms)
+        self._stored = StoredKeys(api_keys, now_ms, clock)
 
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Keyring:
-        """Return the keys that the settings demand."""
-        return cls(settings.auth.api_keys, is_enforced=settings.auth.enabled)
+    async def admit(self, scope: Scope, required: str) -> Principal:
+        """Return the caller of a request or handshake, who has the scope ``required``.
 
-    def accepts(self, key: bytes) -> bool:
-        """Tell whether ``key`` is one of the keys, in a time that does not depend on it."""
-        digest = sha256(key).digest()
-        is_known = False
-        for known in self._digests:
-            is_known |= hmac.compare_digest(digest, known)
-        return is_known
+        The first credential that is valid counts.
 
-    def check_handshake(self, scope: Scope) -> None:
-        """Raise ``ProblemError`` (401) unless a WebSocket handshake shows a key.
-
-        Browsers cannot set its headers, so the key may be the query parameter ``token``.
+        Raises:
+            ProblemError: no valid credential is shown (401), or it does not allow this (403).
+            BrokerUnavailableError: it is a stored key and Redis does not say whether it is valid.
         """
-        if not self._is_enforced:
-            return
-        query = parse_qs(scope["query_string"].decode("latin-1"))
-        shown = [
-            find_header(scope["headers"], b"x-api-key"),
-            bearer_token(scope),
-            *(value.encode() for value in query.get("token", [])),
-        ]
-        if not any(self.accepts(key) for key in shown if key is not None):
-            raise unauthorized("?token=, as X-API-Key or as a bearer token")
+        if self._is_open:
+            return ANYBODY
+        for credential in _credentials(scope):
+            principal = await self.identify(credential)
+            if principal is not None:
+                _check_scopes(principal, required)
+                return principal
+        raise _unauthorized(scope)
+
+    async def identify(self, credential: bytes) -> Principal | None:
+        """Return who has a credential, ``None`` when it is none or not valid any more."""
+        digest = sha256(credential).digest()
+        return (
+            self._configured.find(digest)
+            or self._tokens.find(credential, digest)
+            or await self._stored.find(credential, digest)
+        )
 
 
-def bearer_token(scope: Scope) -> bytes | None:
-    """Return the token of the Authorization header, ``None`` without one of that scheme."""
-    scheme, _, token = (find_header(scope["headers"], b"authorization") or b"").partition(b" ")
-    return token.strip() if scheme.lower() == b"bearer" else None
+def _credentials(scope: Scope) -> list[bytes]:
+    """Return what is shown: a key, a bearer token, a token in the query; the first of each."""
+    key = authorization = None
+    for name, value in scope["headers"]:
+        if name == b"x-api-key" and key is None:
+            key = value
+        elif name == b"authorization" and authorization is None:
+            authorization = value
+    shown = [] if key is None else [key]
+    if authorization is not None:
+        scheme, _, token = authorization.partition(b" ")
+        if scheme.lower() == b"bearer":
+            shown.append(token.strip())
+    return shown + _query_tokens(scope) if scope["type"] == "websocket" else shown
 
 
-def _api_key(scope: Scope) -> bytes | None:
-    return find_header(scope["headers"], b"x-api-key")
+def _query_tokens(scope: Scope) -> list[bytes]:
+    try:
+        pairs = parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=100)
+    except ValueError:
+        return []
+    return [value.encode() for name, value in pairs if name == "token"][:1]
 
 
-class _KeyScheme(AbstractSecurityHandler):  # type: ignore[misc]  # connexion has no types
-    """One way to show an API key, as Connexion calls it."""
-
-    def __init__(self, keyring: Keyring, find: Callable[[Scope], bytes | None]) -> None:
-        self._keyring = keyring
-        self._find = find
-
-    def get_fn(self, security_scheme: Any, required_scopes: Any) -> Callable[[Any], Any]:
-        """Return the check of one request."""
-
-        def check(request: Any) -> Any:
-            key = self._find(request.scope)
-            if key is None:
-                return NO_VALUE
-            if not self._keyring.accepts(key):
-                raise OAuthProblem("the API key is unknown")
-            return {}
-
-        return check
+def _check_scopes(principal: Principal, required: str) -> None:
+    if principal.owner and "admin" in principal.scopes:
+        raise forbidden("a token with an owner sees its own tasks only: it may not have admin")
+    if not principal.may(required):
+        raise forbidden(f"this needs a key or token with the scope {required}, or with admin")
 
 
-def security_map(keyring: Keyring) -> dict[str, Callable[[], AbstractSecurityHandler]]:
-    """Return a handler for each of the contract's security schemes."""
-    return {
-        "apiKey": lambda: _KeyScheme(keyring, _api_key),
-        "bearer": lambda: _KeyScheme(keyring, bearer_token),
-    }
+def _unauthorized(scope: Scope) -> ProblemError:
+    in_query = "?token=, as " if scope["type"] == "websocket" else ""
+    return unauthorized(f"{in_query}X-API-Key or as a bearer token")

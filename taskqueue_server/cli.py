@@ -23,7 +23,7 @@ from taskqueue_core.processes import (
     bind_listener,
 )
 from taskqueue_core.settings import Settings
-from taskqueue_server.exposure import check_auth_settings
+from taskqueue_server.exposure import check_auth_settings, has_credentials
 
 #: Beyond the worker's own time to finish: what closing everything may take.
 _MARGIN_SECONDS: Final = 5.0
@@ -97,6 +97,10 @@ def _run(loaded: LoadedSettings, *, has_worker: bool, is_open_on_purpose: bool) 
     for warning in loaded.warnings:
         _log.warning(warning)
     check_auth_settings(settings, is_open_on_purpose=is_open_on_purpose)
+    if settings.auth.enabled and not has_credentials(settings):
+        _log.warning(
+            "auth.apikeys and auth.jwtsecret are not set: only keys of `taskqueue keys new` will do"
+        )
     with (
         bind_listener(settings.server.host, settings.server.port) as listener,
         located(settings) as (found, embedded),

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from taskqueue_core.errors import BrokerUnavailableError
-from taskqueue_server.auth import Keyring, security_map
+from taskqueue_server.auth import Gate
+from taskqueue_server.ending import end_tasks
 from taskqueue_server.framework import (
     ROUTING_CONTEXT,
     ConnexionMiddleware,
@@ -24,9 +25,10 @@ from taskqueue_server.framework import (
     Resolver,
     ResolverError,
     RoutingMiddleware,
+    SecurityAPI,
     SecurityMiddleware,
 )
-from taskqueue_server.guards import TEMPLATE, has_body, read_body
+from taskqueue_server.guards import TEMPLATE, ClientGoneError, has_body, read_body
 from taskqueue_server.messages import (
     AsgiApp,
     Body,
@@ -38,8 +40,10 @@ from taskqueue_server.messages import (
     Send,
     send_response,
 )
+from taskqueue_server.principal import NOBODY, PRINCIPAL
 from taskqueue_server.problems import ProblemError, invalid
-from taskqueue_server.spec import operation_ids
+from taskqueue_server.rate_limit import CHARGE, REFUSAL, WAITED, LimitedOperation, RateLimit
+from taskqueue_server.spec import limited_operations, operation_ids
 from taskqueue_server.validation import (
     Parameters,
     SchemaValidator,
@@ -69,19 +73,28 @@ def build_contract(
     contract: dict[str, Any],
     table: Mapping[str, Operation],
     *,
-    keyring: Keyring,
+    gate: Gate,
+    scopes: Mapping[str, str | None],
+    rate_limit: RateLimit,
     limits: BodyLimits,
     lifespan: Any,
 ) -> AsgiApp:
-    """Return the ASGI application that fulfils ``contract`` with the operations of ``table``."""
+    """Return the ASGI application that fulfils ``contract`` with the operations of ``table``.
+
+    ``scopes`` are those of ``required_scopes``.
+    """
     app = ConnexionMiddleware(
         _Dispatcher(table),
         import_name=__name__,
         lifespan=lifespan,
-        middlewares=[_Routing, SecurityMiddleware, _Validation, LifespanMiddleware],
-        security_map=security_map(keyring),
+        middlewares=[_Routing, _Security, _Validation, LifespanMiddleware],
     )
-    app.add_api(contract, resolver=_TableResolver(table), body_limits=limits)
+    app.add_api(
+        contract,
+        resolver=_TableResolver(table),
+        entrance=_Entrance(gate, scopes, rate_limit, limited_operations(contract)),
+        body_limits=limits,
+    )
     return app  # type: ignore[no-any-return]  # connexion has no types
 
 
@@ -122,22 +135,42 @@ class _Dispatcher:
         operation_id = scope["extensions"][ROUTING_CONTEXT].get("operation_id")
         if operation_id is None:
             raise ProblemError(404, "not-found", "there is nothing at this path")
-        operation = self._table[operation_id]
+        operation, request = self._table[operation_id], scope[_REQUEST]
         if operation_id in _PATIENT:
-            response = await operation(scope[_REQUEST])
+            response = await operation(request)
+        elif request.query.get("wait"):
+            response = await _unless_gone(_in_time(operation, request, scope), receive)
         else:
-            response = await _in_time(operation, scope[_REQUEST])
+            response = await _in_time(operation, request, scope)
         await send_response(send, response)
 
 
-async def _in_time(operation: Operation, request: Request) -> Response:
+async def _in_time(operation: Operation, request: Request, scope: Scope) -> Response:
+    seconds = _ANSWER_SECONDS + request.query.get("wait", 0.0) - scope.get(WAITED, 0.0)
     try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(seconds):
             return await operation(request)
     except TimeoutError as error:
         # What was asked for may happen all the same, as after any lost answer.
-        message = f"no answer within {_ANSWER_SECONDS:g} s"
-        raise BrokerUnavailableError(message) from error
+        raise BrokerUnavailableError(f"no answer within {seconds:g} s") from error
+
+
+async def _unless_gone(answering: Coroutine[Any, Any, Response], receive: Receive) -> Response:
+    """Return an answer that takes long; raise ClientGoneError when nobody is there to take it."""
+    answer = asyncio.create_task(answering)
+    gone = asyncio.create_task(_disconnection(receive))
+    try:
+        await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientGoneError
+        return answer.result()
+    finally:
+        await end_tasks(answer, gone)
+
+
+async def _disconnection(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +250,56 @@ async def _refuse_method(scope: Scope, route: _Route, send: Send) -> None:
     await send_response(send, Response(body=b"", status=204, headers=(allow,)))
 
 
+class _GuardedOperation:
+    """Lets callers in to one operation, before anything of the request is looked at."""
+
+    def __init__(self, app: AsgiApp, gate: Gate, required: str) -> None:
+        self._app = app
+        self._gate = gate
+        self._required = required
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write the caller into the scope."""
+        scope[PRINCIPAL] = await self._gate.admit(scope, self._required)
+        await self._app(scope, receive, send)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entrance:
+    """Gate and rate limit, before every operation that the contract puts behind them."""
+
+    gate: Gate
+    scopes: Mapping[str, str | None]
+    rate_limit: RateLimit
+    limited: Mapping[str, bool]
+
+    def guard(self, app: AsgiApp, operation_id: str) -> AsgiApp:
+        """Return the operation behind what the contract wants there."""
+        if operation_id in self.limited:
+            may_repeat = self.limited[operation_id]
+            app = LimitedOperation(app, self.rate_limit, may_repeat=may_repeat)
+        required = self.scopes[operation_id]
+        return app if required is None else _GuardedOperation(app, self.gate, required)
+
+
+class _SecurityApi(SecurityAPI):  # type: ignore[misc]  # connexion has no types
+    """Puts the entrance before every operation."""
+
+    def __init__(self, *args: Any, entrance: _Entrance, **options: Any) -> None:
+        self._entrance = entrance
+        super().__init__(*args, **options)
+
+    def make_operation(self, operation: Any) -> AsgiApp:
+        """Return the entrance of one operation."""
+        return self._entrance.guard(self.next_app, operation.operation_id)
+
+
+class _Security(SecurityMiddleware):  # type: ignore[misc]  # connexion has no types
+    """Connexion's security layer with our gate in it."""
+
+    api_cls = _SecurityApi
+
+
 class _ValidatedOperation:
     """Validates the requests of one operation and hands them on as ``Request`` values."""
 
@@ -232,8 +315,17 @@ class _ValidatedOperation:
         path = scope["path_params"]
         self._parameters.check_path(path)
         query = self._parameters.parse_query(scope)
+        headers = self._parameters.parse_headers(scope)
         body = await self._read(self._body, scope, receive) if self._body else None
-        scope[_REQUEST] = Request(path=path, query=query, body=body)
+        scope[_REQUEST] = Request(
+            path=path,
+            query=query,
+            headers=headers,
+            body=body,
+            principal=scope.get(PRINCIPAL, NOBODY),
+            refusal=scope.get(REFUSAL),
+            **({"charge": scope[CHARGE]} if CHARGE in scope else {}),
+        )
         await self._app(scope, receive, send)
 
     async def _read(self, validator: SchemaValidator, scope: Scope, receive: Receive) -> Body:

@@ -10,7 +10,7 @@ import warnings
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from connexion import ConnexionMiddleware
-    from connexion.exceptions import OAuthProblem, ProblemException, ResolverError
+    from connexion.exceptions import ProblemException, ResolverError
     from connexion.middleware.abstract import ROUTING_CONTEXT
     from connexion.middleware.lifespan import LifespanMiddleware
     from connexion.middleware.request_validation import (
@@ -18,22 +18,19 @@ with warnings.catch_warnings():
         RequestValidationMiddleware,
     )
     from connexion.middleware.routing import RoutingMiddleware
-    from connexion.middleware.security import SecurityMiddleware
+    from connexion.middleware.security import SecurityAPI, SecurityMiddleware
     from connexion.resolver import Resolver
-    from connexion.security import NO_VALUE, AbstractSecurityHandler
 
 __all__ = [
-    "NO_VALUE",
     "ROUTING_CONTEXT",
-    "AbstractSecurityHandler",
     "ConnexionMiddleware",
     "LifespanMiddleware",
-    "OAuthProblem",
     "ProblemException",
     "RequestValidationAPI",
     "RequestValidationMiddleware",
     "Resolver",
     "ResolverError",
     "RoutingMiddleware",
+    "SecurityAPI",
     "SecurityMiddleware",
 ]

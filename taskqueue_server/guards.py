@@ -1,4 +1,5 @@
-"""What surrounds every HTTP request: its id, its error answer, its measurement, its body's limits.
+"""What surrounds every HTTP request: its id, its error answer, its measurement, its body's limits,
+the headers that keep browsers from making anything else of an answer than what it is.
 
 Guards know nothing of operations: they hold for unknown paths and wrong methods too.
 """
@@ -15,6 +16,7 @@ from typing import Final
 import structlog
 
 from taskqueue_server.messages import (
+    ANSWER_HEADERS,
     AsgiApp,
     Message,
     Receive,
@@ -23,6 +25,7 @@ from taskqueue_server.messages import (
     find_header,
     send_response,
 )
+from taskqueue_server.origins import Origins
 from taskqueue_server.problems import (
     CLOSE,
     ProblemError,
@@ -37,8 +40,17 @@ Observe = Callable[[str, str, int, float], None]
 #: Where routing leaves the path template of the operation, for the measurement.
 TEMPLATE: Final = "taskqueue.path_template"
 
+#: Sent with every answer: it is what it says it is, stays with who asked, and in no foreign frame.
+STRICT_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = structlog.get_logger(__name__)
 
 
@@ -49,15 +61,18 @@ class ClientGoneError(Exception):
 class Guards:
     """The outermost layer of the HTTP side."""
 
-    def __init__(self, app: AsgiApp, observe: Observe) -> None:
+    def __init__(self, app: AsgiApp, observe: Observe, origins: Origins) -> None:
         self._app = app
         self._observe = observe
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens inside."""
         started = time.perf_counter()
-        answer = _Answer(send, _request_id(scope), has_body=scope["method"] != "HEAD")
+        answer = _Answer(scope, send)
         try:
+            if scope["method"] not in _READING:
+                self._origins.check(scope)
             await self._app(scope, receive, answer.send)
         except ClientGoneError:
             return
@@ -75,12 +90,13 @@ class Guards:
 
 
 class _Answer:
-    """The way out of one request: adds its id, keeps the status, drops the body of a HEAD."""
+    """The way out of one request: adds headers, keeps the status, drops the body of a HEAD."""
 
-    def __init__(self, send: Send, request_id: bytes, *, has_body: bool) -> None:
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope = scope
         self._send = send
-        self._id = request_id
-        self._has_body = has_body
+        self._id = _request_id(scope)
+        self._has_body = scope["method"] != "HEAD"
         self.status = 0
 
     @property
@@ -92,7 +108,8 @@ class _Answer:
         """Pass one message on."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"].append((b"x-request-id", self._id))
+            message["headers"] += (*STRICT_HEADERS, (b"x-request-id", self._id))
+            message["headers"] += self._scope.get(ANSWER_HEADERS, ())
         elif not self._has_body:
             message = {**message, "body": b""}
         await self._send(message)

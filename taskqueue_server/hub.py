@@ -1,122 +1,40 @@
 """Events to many listeners: one reader per process, a bounded buffer per listener.
 
-A listener that reads too slowly loses events and is told how many, at the place of the loss; it
-never slows the reader or another listener. The stream is read only while somebody listens.
+The stream is read only while somebody listens, or waits for a task. Each event is encoded once,
+whoever gets it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Final
 
-import msgspec
 import structlog
 
 from taskqueue_core.broker import Broker, EventFeed
-from taskqueue_core.codec import format_time
-from taskqueue_core.errors import BrokerError
-from taskqueue_core.metrics import FINISHED, SUBMITTED
+from taskqueue_core.errors import BrokerError, BrokerUnavailableError
+from taskqueue_core.events import Cursor, Event
 from taskqueue_server.ending import end_tasks
-from taskqueue_server.representations import waiting_counts
+from taskqueue_server.listeners import Frame, Subscriber, event_frame
+from taskqueue_server.replay import AT_ONCE, Replay
+from taskqueue_server.reports import REPORT_SECONDS, Reports
+from taskqueue_server.selection import Selection
+from taskqueue_server.waiting import MAX_WAITERS, Waiter, Waiters
 
 #: Frames that may wait for one listener, before events are lost to it.
-CAPACITY: Final = 1_000
-#: Answers that may wait for one listener, before it is sent away.
-MAX_REPLIES: Final = 32
-#: Frames handed over at once; between two hand-overs other work gets its turn.
-_BATCH: Final = 32
-_REPORT_SECONDS: Final = 5.0
+CAPACITY: Final = 2_000
+#: How long the stream is read on when nobody listens any more: somebody may come soon.
+LINGER_SECONDS: Final = 5.0
 
-_GOING_AWAY: Final = 1001
-_POLICY_VIOLATION: Final = 1008
+#: Events that are handed out at once; less than a listener takes at once.
+_CHUNK: Final = 64
+#: How long the broker may take before somebody who comes is told to come again.
+_START_SECONDS: Final = 2.0
+#: How long listeners that are sent away may take to be told so.
+_GOODBYE_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Gap:
-    """The place where ``missed`` events are lost."""
-
-    missed: int
-    timestamp_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One text frame for clients."""
-
-    type: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """The end of a connection."""
-
-    code: int
-
-
-def make_frame(event_type: str, timestamp_ms: int, data: Mapping[str, Any]) -> Frame:
-    """Return a frame that is not part of the event stream, so without an id."""
-    body = {"type": event_type, "timestamp": format_time(timestamp_ms), "data": data}
-    return Frame(event_type, msgspec.json.encode(body).decode())
-
-
-class Subscriber:
-    """The buffer of one listener. ``selected`` are the types it wants, ``None`` all of them."""
-
-    def __init__(self, capacity: int) -> None:
-        self.selected: frozenset[str] | None = None
-        self._capacity = capacity
-        self._waiting: deque[Frame | _Gap | Close] = deque()
-        self._replies = 0
-        self._ready = asyncio.Event()
-
-    def offer(self, frame: Frame, timestamp_ms: int) -> None:
-        """Add an event if it is wanted; count it as missed where the buffer is full."""
-        if self.selected is not None and frame.type not in self.selected:
-            return
-        last = self._waiting[-1] if self._waiting else None
-        if len(self._waiting) < self._capacity:
-            self._waiting.append(frame)
-        elif isinstance(last, _Gap):
-            last.missed += 1
-        elif not isinstance(last, Close):
-            self._waiting.append(_Gap(1, timestamp_ms))
-        self._ready.set()
-
-    def reply(self, frame: Frame) -> None:
-        """Add an answer behind what already waits; a listener that reads none is sent away."""
-        self._replies += 1
-        if self._replies > MAX_REPLIES:
-            self.close(_POLICY_VIOLATION)
-        else:
-            self._waiting.append(frame)
-            self._ready.set()
-
-    def close(self, code: int = _GOING_AWAY) -> None:
-        """End the connection; what waits is dropped."""
-        self._waiting.clear()
-        self._waiting.append(Close(code))
-        self._ready.set()
-
-    async def take(self) -> list[Frame | Close]:
-        """Return what waits, in order, as soon as there is something."""
-        await self._ready.wait()
-        batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-        if not self._waiting:
-            self._ready.clear()
-            self._replies = 0
-        return [
-            make_frame("events.gap", item.timestamp_ms, {"missed": item.missed})
-            if isinstance(item, _Gap)
-            else item
-            for item in batch
-        ]
 
 
 class Hub:
@@ -128,117 +46,199 @@ class Hub:
         now_ms: Callable[[], int],
         *,
         capacity: int = CAPACITY,
-        report_seconds: float = _REPORT_SECONDS,
+        report_seconds: float = REPORT_SECONDS,
+        linger_seconds: float = LINGER_SECONDS,
+        max_waiters: int = MAX_WAITERS,
     ) -> None:
         self._broker = broker
-        self._now_ms = now_ms
         self._capacity = capacity
-        self._report_seconds = report_seconds
-        self._subscribers: set[Subscriber] = set()
-        self._positions: dict[int, int] = {}
+        self._linger_seconds = linger_seconds
+        self._reports = Reports(broker.inspection, now_ms, self._publish, report_seconds)
+        self._waiters = Waiters(max_waiters)
+        #: Listeners, and what brings them to the present: ``None`` for those that are there.
+        self._subscribers: dict[Subscriber, asyncio.Task[None] | None] = {}
+        self._live: set[Subscriber] = set()
+        #: Listeners that are ahead of the hub, and where.
+        self._crossing: dict[Subscriber, Cursor] = {}
+        self._replaying = asyncio.Semaphore(AT_ONCE)
+        self._cursor = Cursor(())
         self._reading: list[asyncio.Task[None]] = []
+        self._is_reading = False
+        self._feed: EventFeed | None = None
         self._changing = asyncio.Lock()
+        self._lingering: asyncio.TimerHandle | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._is_empty = asyncio.Event()
 
     def count(self) -> int:
         """Return the number of listeners."""
         return len(self._subscribers)
 
-    async def join(self) -> Subscriber:
-        """Return the buffer of a new listener, which gets every event from this moment on."""
-        subscriber = Subscriber(self._capacity)
-        async with self._changing:
-            if not self._reading or any(task.done() for task in self._reading):
-                await self._stop()
-                await self._start()
-            self._subscribers.add(subscriber)
+    async def join(
+        self, selection: Selection | None = None, *, since: Cursor | None = None
+    ) -> Subscriber:
+        """Return the buffer of a new listener, which gets what it selects from this moment on.
+
+        With ``since`` also what was behind that place before, from as far back as there is.
+
+        Raises:
+            BrokerUnavailableError: where the stream is now cannot be found out.
+            BrokerError: the same, for another reason.
+        """
+        subscriber = Subscriber(self._capacity, selection)
+        await self._begin()
+        replaying = None
+        if since is None:
+            self._live.add(subscriber)
+        else:
+            replay = Replay(self._broker.history, self._replaying, subscriber, self._go_live)
+            replaying = asyncio.create_task(replay.run(since), name="replay")
+        self._subscribers[subscriber] = replaying
         if self._is_closed:
             subscriber.close()
         return subscriber
 
     async def leave(self, subscriber: Subscriber) -> None:
-        """Forget a listener; without any left the stream is not read any more."""
-        async with self._changing:
-            self._subscribers.discard(subscriber)
-            if not self._subscribers:
-                await self._stop()
+        """Forget a listener; some time after the last one the stream is not read any more."""
+        replaying = self._subscribers.pop(subscriber, None)
+        self._live.discard(subscriber)
+        self._crossing.pop(subscriber, None)
+        if not self._subscribers:
+            self._is_empty.set()
+        self._end_later()
+        if replaying is not None:
+            await end_tasks(replaying)
+
+    @asynccontextmanager
+    async def watching(self, task_id: str) -> AsyncIterator[Waiter | None]:
+        """Yield one who is told when an event says that the task has ended.
+
+        It is ``None`` when too many wait already. While there is no broker, it is told nothing.
+        """
+        waiter = None if self._is_closed else self._waiters.add(task_id)
+        if waiter is None:
+            yield None
+            return
+        try:
+            with suppress(BrokerError):
+                await self._begin()
+            yield waiter
+        finally:
+            self._waiters.remove(task_id, waiter)
+            self._end_later()
 
     async def close(self) -> None:
-        """Send all listeners away, and those who come later too."""
+        """Send all listeners away, and those who come later too; wait a moment until they know."""
         self._is_closed = True
+        self._waiters.send_away()
+        self._is_empty.clear()
         for subscriber in self._subscribers:
             subscriber.close()
+        if self._subscribers:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GOODBYE_SECONDS):
+                    await self._is_empty.wait()
+        if self._lingering is not None:
+            self._lingering.cancel()
+        async with self._changing:
+            await self._stop()
+
+    async def _begin(self) -> None:
+        """Have the stream read; nothing that comes after this is missed."""
+        try:
+            async with asyncio.timeout(_START_SECONDS), self._changing:
+                if not self._is_reading:
+                    await self._stop()
+                    await self._start()
+        except TimeoutError as error:
+            raise BrokerUnavailableError(f"no answer within {_START_SECONDS:g} s") from error
 
     async def _start(self) -> None:
-        # Read before the listener is told that it is connected: nothing after that is missed.
-        with contextlib.suppress(BrokerError):
-            self._positions = await self._broker.event_positions()
+        self._cursor = await self._broker.history.now()
+        self._feed = feed = self._broker.event_feed()
         self._reading = [
-            asyncio.create_task(self._follow(self._broker.event_feed()), name="events"),
-            asyncio.create_task(self._report(), name="reports"),
+            asyncio.create_task(self._follow(feed), name="events"),
+            asyncio.create_task(self._reports.run(), name="reports"),
         ]
+        self._is_reading = True
 
     async def _stop(self) -> None:
+        self._is_reading = False
         await end_tasks(*self._reading)
         self._reading = []
-        self._positions = {}
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            await asyncio.shield(feed.close())
+
+    def _end_later(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+        loop = asyncio.get_running_loop()
+        self._lingering = loop.call_later(self._linger_seconds, self._end)
+
+    def _end(self) -> None:
+        self._ending = asyncio.create_task(self._stop_unless_used())
+
+    async def _stop_unless_used(self) -> None:
+        async with self._changing:
+            if not self._subscribers and not self._waiters:
+                await self._stop()
 
     async def _follow(self, feed: EventFeed) -> None:
+        chunk = min(_CHUNK, self._capacity)
+        numbers = {n: place.number for n, place in enumerate(self._cursor.positions)}
         try:
-            async for events in feed.follow(dict(self._positions)):
-                for event in events:
-                    self._positions[event.partition] = event.sequence
-                    if event.type == "events.gap":
-                        frame = make_frame(event.type, event.timestamp_ms, event.data)
-                    else:
-                        frame = Frame(event.type, event.encode(self._cursor()).decode())
-                    self._publish(frame, event.timestamp_ms)
+            async for events in feed.follow(numbers):
+                for start in range(0, len(events), chunk):
+                    if start:
+                        # Those who keep up take what they have before they are given more.
+                        await asyncio.sleep(0)
+                    self._tell(events[start : start + chunk])
         except Exception:  # noqa: BLE001 -- the boundary of a loop that must not die unseen
+            self._is_reading = False
             _log.exception("reading events failed; listeners are sent away to come again")
             for subscriber in self._subscribers:
                 subscriber.close()
-        finally:
-            await feed.close()
 
-    def _cursor(self) -> str:
-        """Return the place in the stream, opaque to clients: the number in every partition."""
-        numbers = (self._positions.get(keys.partition, 0) for keys in self._broker.partitions)
-        return ".".join(map(str, numbers))
+    def _tell(self, events: Sequence[Event]) -> None:
+        frames = []
+        for event in events:
+            self._cursor.advance(event)
+            if self._waiters:
+                self._waiters.tell(event)
+            if self._live:
+                frames.append(event_frame(event, str(self._cursor)))
+        if frames:
+            self._publish(frames, events[-1].timestamp_ms)
+        self._cross(events)
 
-    def _publish(self, frame: Frame, timestamp_ms: int) -> None:
-        for subscriber in self._subscribers:
-            subscriber.offer(frame, timestamp_ms)
+    def _publish(self, frames: Sequence[Frame], timestamp_ms: int) -> None:
+        for subscriber in self._live:
+            subscriber.offer(frames, timestamp_ms)
 
-    async def _report(self) -> None:
-        """Send depths and totals every few seconds."""
-        before: tuple[float, int, int] | None = None
-        while True:
-            await asyncio.sleep(self._report_seconds)
-            with contextlib.suppress(BrokerError):
-                before = await self._report_once(before)
+    def _go_live(self, subscriber: Subscriber, frames: Sequence[Frame], place: Cursor) -> bool:
+        """Offer the last frames of the past, and from now on what comes, if there is no hole."""
+        if not place.covers(self._cursor, subscriber.selection.partition):
+            return False
+        subscriber.offer(frames, 0)
+        self._crossing[subscriber] = place.copy()
+        self._cross(())
+        return True
 
-    async def _report_once(self, before: tuple[float, int, int] | None) -> tuple[float, int, int]:
-        inspection = self._broker.inspection
-        stats, depths = await inspection.stats(), await inspection.queue_stats()
-        submitted, finished = _total(stats, SUBMITTED), _total(stats, FINISHED)
-        now = time.monotonic()
-        then, submitted_then, finished_then = before or (now, submitted, finished)
-        seconds = (now - then) or 1.0
-        metrics = {
-            "backlog": depths.backlog,
-            "scheduled_count": depths.scheduled_count,
-            "dlq_size": depths.dead_letter_count,
-            "active_workers": len(await inspection.workers()),
-            "submitted_total": submitted,
-            "finished_total": finished,
-            "submitted_per_second": max(submitted - submitted_then, 0) / seconds,
-            "finished_per_second": max(finished - finished_then, 0) / seconds,
-        }
-        now_ms = self._now_ms()
-        self._publish(make_frame("queue.depth", now_ms, {"depths": waiting_counts(depths)}), now_ms)
-        self._publish(make_frame("system.metrics", now_ms, metrics), now_ms)
-        return now, submitted, finished
+    def _cross(self, events: Sequence[Event]) -> None:
+        """Offer events to listeners that have been further than this hub, until it is there too.
 
-
-def _total(stats: Mapping[str, int], field: str) -> int:
-    return sum(value for name, value in stats.items() if name.partition(":")[0] == field)
+        They have some of them already, and ids that others get would lead them back.
+        """
+        for subscriber, place in list(self._crossing.items()):
+            chosen = subscriber.selection.partition
+            frames = []
+            for event in events:
+                if chosen in (None, event.partition) and place.lacks(event):
+                    place.advance(event)
+                    frames.append(event_frame(event, str(place)))
+            subscriber.offer(frames, events[-1].timestamp_ms if events else 0)
+            if self._cursor.covers(place, chosen):
+                del self._crossing[subscriber]
+                self._live.add(subscriber)

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from taskqueue_server.principal import NOBODY, Principal
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -14,6 +16,11 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
 
 JSON: Final = b"application/json"
+
+#: Header of a request that may be sent again without being carried out twice.
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+#: Where layers leave headers for the answer, whatever answer it will be.
+ANSWER_HEADERS: Final = "taskqueue.answer_headers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +31,25 @@ class Body:
     raw: bytes
 
 
+async def _charge_nothing(_weight: int) -> Exception | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request that fulfils the contract."""
+    """A request that fulfils the contract.
+
+    With ``refusal`` it came too fast, and may only be answered as a repeat of one that did not.
+    ``charge`` counts what it weighs beyond any other request, and returns a refusal or nothing.
+    """
 
     path: Mapping[str, str] = field(default_factory=dict)
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
+    principal: Principal = NOBODY
+    refusal: Exception | None = None
+    charge: Callable[[int], Awaitable[Exception | None]] = _charge_nothing
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -146,9 +146,9 @@ class ServerMetrics:
         self._requests.labels(*labels).inc()
         self._durations.labels(*labels).observe(seconds)
 
-    def count_message(self, event_type: str) -> None:
-        """Count one frame sent to a client."""
-        self._messages.labels(event_type).inc()
+    def count_message(self, event_type: str, number: int = 1) -> None:
+        """Count frames sent to a client."""
+        self._messages.labels(event_type).inc(number)
 
     @contextmanager
     def connection(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from taskqueue_core.errors import (
     BrokerFullError,
     BrokerUnavailableError,
     CapacityError,
+    IdempotencyError,
     InvalidTaskError,
     NotFoundError,
     StateConflictError,
@@ -50,6 +51,7 @@ _TABLE: Final[tuple[tuple[type[TaskQueueError], int, str, str, Headers], ...]] =
     (InvalidTaskError, 400, "invalid-request", "", ()),
     (NotFoundError, 404, "not-found", "", ()),
     (StateConflictError, 409, "state-conflict", "", ()),
+    (IdempotencyError, 422, "idempotency-mismatch", "", ()),
     (CapacityError, 503, "queue-full", "", _RETRY_LATER),
     (BrokerFullError, 503, "broker-full", "the broker is full; try again later", _RETRY_LATER),
     (
@@ -77,16 +79,30 @@ def to_problem(error: Exception) -> ProblemError | None:
 
 
 def _from_connexion(error: ProblemException) -> ProblemError:
-    status = int(error.status)
-    if status == 401:
-        return unauthorized("X-API-Key or as a bearer token")
-    return ProblemError(status, "invalid-request", str(error.detail or error.title))
+    return ProblemError(int(error.status), "invalid-request", str(error.detail or error.title))
 
 
 def unauthorized(places: str) -> ProblemError:
-    """Return the error of a request without a known key; ``places`` is where it may be."""
-    message = f"the API key is missing or unknown; send it as {places}"
+    """Return the error of a request without a valid credential; ``places`` is where it may be."""
+    message = f"the API key or token is missing, unknown or expired; send it as {places}"
     return ProblemError(401, "unauthorized", message, headers=((b"www-authenticate", b"Bearer"),))
+
+
+def forbidden(message: str) -> ProblemError:
+    """Return the error of a request whose sender is known and may not do this."""
+    return ProblemError(403, "forbidden", message)
+
+
+def too_many_requests(per_second: int, weight: int, seconds: int) -> ProblemError:
+    """Return the error of a request that comes too fast; it may come again after ``seconds``."""
+    counted = f"; this one counts {weight}" if weight > 1 else ""
+    return ProblemError(
+        429,
+        "rate-limited",
+        f"more than {per_second} requests a second (queue.ratelimitrps){counted}; try again in "
+        f"{seconds} s",
+        headers=((b"retry-after", b"%d" % seconds),),
+    )
 
 
 def internal_error() -> ProblemError:
@@ -96,19 +112,24 @@ def internal_error() -> ProblemError:
     )
 
 
+def problem_fields(problem: ProblemError) -> dict[str, Any]:
+    """Return what every answer says about a problem, also one of many in a batch."""
+    fields = {"error": HTTPStatus(problem.status).phrase, "message": problem.message}
+    if problem.field:
+        fields["field"] = problem.field
+    return fields
+
+
 def problem_response(problem: ProblemError, request_id: str = "") -> Response:
     """Return the answer for a problem."""
-    phrase = HTTPStatus(problem.status).phrase
+    fields = problem_fields(problem)
     body: dict[str, Any] = {
-        "error": phrase,
-        "message": problem.message,
+        **fields,
         "type": f"urn:taskqueue:problem:{problem.kind}",
-        "title": phrase,
+        "title": fields["error"],
         "status": problem.status,
         "detail": problem.message,
     }
-    if problem.field:
-        body["field"] = problem.field
     if request_id:
         body["request_id"] = request_id
     return Response(

@@ -7,16 +7,21 @@ from typing import Any, Final
 
 import msgspec
 
+from taskqueue_core.broker import DeadLetterGroup
 from taskqueue_core.codec import format_time
 from taskqueue_core.models import (
+    Attempt,
     DeadLetter,
+    HandlerInfo,
     NewTask,
     Priority,
     QueueStats,
+    RunningTask,
     Submitted,
     Task,
     WorkerState,
 )
+from taskqueue_server.catalog import KnownType
 
 Json = dict[str, Any]
 
@@ -43,6 +48,8 @@ def task_json(task: Task, *, max_retries: int, timeout: int) -> Json:
         body["error"] = task.error
     if task.result:
         body["result"] = msgspec.Raw(task.result)
+    if task.owner:
+        body["owner"] = task.owner
     if task.worker_id:
         body["worker_id"] = task.worker_id
     if task.metadata:
@@ -74,6 +81,7 @@ def task_from_submission(new: NewTask, submitted: Submitted) -> Task:
         payload=new.payload,
         metadata=new.metadata,
         scheduled_at_ms=new.scheduled_at_ms,
+        owner=new.owner,
     )
 
 
@@ -90,6 +98,52 @@ def dead_letter_json(letter: DeadLetter, task: Json) -> Json:
     }
 
 
+def dead_letter_group_json(group: DeadLetterGroup) -> Json:
+    """Return a group of dead letters."""
+    return {
+        "task_type": group.type,
+        "reason": group.reason,
+        "error": group.error,
+        "count": group.count,
+        "latest_at": format_time(group.latest_at_ms),
+    }
+
+
+def attempt_json(attempt: Attempt, *, has_traceback: bool) -> Json:
+    """Return a failed attempt."""
+    body: Json = {
+        "attempt": attempt.attempt,
+        "delivery": attempt.delivery,
+        "worker_id": attempt.worker_id,
+        "started_at": format_time(attempt.started_at_ms),
+        "ended_at": format_time(attempt.ended_at_ms),
+        "duration_ms": attempt.ended_at_ms - attempt.started_at_ms,
+        "error": attempt.error,
+    }
+    if has_traceback and attempt.traceback:
+        body["traceback"] = attempt.traceback
+    return body
+
+
+def task_type_json(known: KnownType) -> Json:
+    """Return a task type that live workers handle."""
+    body: Json = {
+        "type": known.type,
+        "queue": known.info.queue,
+        "timeout": known.timeout_seconds,
+        "max_retries": known.max_retries,
+        "executor": known.info.executor,
+        "distribution": known.info.distribution,
+        "version": known.info.version,
+        "worker_count": known.worker_count,
+    }
+    if known.schemas.payload:
+        body["payload_schema"] = known.schemas.payload
+    if known.schemas.result:
+        body["result_schema"] = known.schemas.result
+    return body
+
+
 def worker_json(worker: WorkerState) -> Json:
     """Return a live worker."""
     return {
@@ -101,6 +155,42 @@ def worker_json(worker: WorkerState) -> Json:
         "concurrency": worker.concurrency,
         "version": worker.version,
     }
+
+
+def worker_detail_json(worker: WorkerState, running: Sequence[RunningTask]) -> Json:
+    """Return a live worker with what it handles and runs."""
+    process_id, _, host = worker.process.partition(" ")
+    body = worker_json(worker)
+    if process_id:
+        body |= {"pid": int(process_id), "hostname": host}
+    handlers = msgspec.json.decode(worker.handlers, type=dict[str, HandlerInfo])
+    return body | {
+        "queues": worker.queues,
+        "handlers": [_handler_json(name, info) for name, info in sorted(handlers.items())],
+        "running": [
+            {"task_id": task.id, "type": task.type, "started_at": format_time(task.started_at_ms)}
+            for task in running
+        ],
+        "rates": {
+            "completed_per_second": worker.completed_per_second,
+            "failed_per_second": worker.failed_per_second,
+        },
+    }
+
+
+def _handler_json(name: str, info: HandlerInfo) -> Json:
+    body: Json = {
+        "type": name,
+        "queue": info.queue,
+        "executor": info.executor,
+        "distribution": info.distribution,
+        "version": info.version,
+    }
+    if info.timeout_seconds is not None:
+        body["timeout"] = info.timeout_seconds
+    if info.max_retries is not None:
+        body["max_retries"] = info.max_retries
+    return body
 
 
 def worker_list_json(workers: Sequence[WorkerState]) -> Json:

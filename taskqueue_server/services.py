@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from taskqueue_core.broker import Broker
 from taskqueue_core.settings import Settings
 from taskqueue_server.catalog import HandlerCatalog
+from taskqueue_server.hub import Hub
 from taskqueue_server.metrics import ServerMetrics
 
 
@@ -19,4 +20,5 @@ class Services:
     broker: Broker
     catalog: HandlerCatalog
     metrics: ServerMetrics
+    hub: Hub
     now_ms: Callable[[], int]

@@ -19,10 +19,13 @@ from taskqueue_core.logs import configure_logging
 from taskqueue_core.processes import watch_parent
 from taskqueue_core.settings import Settings
 from taskqueue_server.app import Application, create_app
+from taskqueue_server.framing import EventsProtocol
 from taskqueue_server.websocket import MAX_FRAME_BYTES
 
 #: How long requests under way may take once the process is told to stop.
 SHUTDOWN_SECONDS: Final = 10
+#: Between two pings to a WebSocket client, and until it must have answered.
+PING_SECONDS: Final = 20.0
 
 
 class Server(uvicorn.Server):
@@ -44,8 +47,10 @@ def make_config(app: Application, settings: Settings) -> uvicorn.Config:
         app,
         lifespan="on",
         http="httptools",
-        ws="websockets-sansio",
+        ws=EventsProtocol,
         ws_max_size=MAX_FRAME_BYTES,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PING_SECONDS,
         ws_per_message_deflate=False,
         timeout_keep_alive=max(1, round(settings.server.idle_timeout_seconds)),
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 import yaml
 
+from taskqueue_core.models import SCOPES
 from taskqueue_core.settings import Settings
 
 METHODS: Final = ("get", "put", "post", "delete", "patch")
@@ -39,10 +40,66 @@ def operation_ids(contract: dict[str, Any]) -> list[str]:
     ]
 
 
+def required_scopes(contract: dict[str, Any]) -> dict[str, str | None]:
+    """Return the scope that each operation needs, by operationId; ``None`` where it is open to all.
+
+    Raises:
+        RuntimeError: an operation says nothing clear about it, so that it would be open by mistake
+            or closed to everybody.
+    """
+    schemes = [[name] for name in contract["components"]["securitySchemes"]]
+    found: dict[str, str | None] = {}
+    for path_item in contract["paths"].values():
+        for operation in (path_item[method] for method in METHODS if method in path_item):
+            name, scope = operation["operationId"], operation.get("x-required-scope")
+            security = operation.get("security", contract["security"])
+            is_open = security == [] and scope is None
+            if not is_open and (scope not in SCOPES or list(map(list, security)) != schemes):
+                raise RuntimeError(
+                    f"operation {name} needs security: [], or else every security scheme and an "
+                    f"x-required-scope of {', '.join(SCOPES)}"
+                )
+            found[name] = scope
+    return found
+
+
+def parameters_of(contract: dict[str, Any], path: str) -> list[dict[str, Any]]:
+    """Return the parameters of the ``get`` operation at a path, references resolved."""
+
+    def resolve(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolve(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" not in node:
+            return {name: resolve(value) for name, value in node.items()}
+        target: Any = contract
+        for part in node["$ref"].removeprefix("#/").split("/"):
+            target = target[part]
+        return resolve(target)
+
+    found: list[dict[str, Any]] = resolve(contract["paths"][path]["get"]["parameters"])
+    return found
+
+
+def limited_operations(contract: dict[str, Any]) -> dict[str, bool]:
+    """Return the operations that may be refused with 429, by operationId.
+
+    The value tells whether their requests may be repeats: whether they may have a key that says so.
+    """
+    key = {"$ref": "#/components/parameters/IdempotencyKey"}
+    return {
+        operation["operationId"]: key in operation.get("parameters", ())
+        for path_item in contract["paths"].values()
+        for operation in (path_item[method] for method in METHODS if method in path_item)
+        if "429" in operation["responses"]
+    }
+
+
 def fit_contract(contract: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """Return the contract as this server fulfils it.
 
-    Metrics are served where the settings say, or not at all, and nothing asks for credentials
+    Metrics are served where the settings say, or not at all, and nothing declares credentials
     while authentication is off.
     """
     paths = dict(contract["paths"])

@@ -29,34 +29,49 @@ class SchemaValidator:
         self._validator = jsonschema_rs.Draft4Validator(_to_draft4(schema), validate_formats=True)
         self._description = str(schema.get("description", "")).strip()
 
-    def check(self, value: Any, name: str = "body") -> None:
+    def check(self, value: Any, name: str = "") -> None:
         """Raise ``ProblemError`` with field and rule unless ``value`` fits the schema.
 
-        ``name`` is what the value is called where the rule is about it as a whole.
+        ``name`` is what the value is called, unless it is a body.
         """
         if not self._validator.is_valid(value):
             raise self._explain(next(self._validator.iter_errors(value)), name)
 
     def _explain(self, error: jsonschema_rs.ValidationError, name: str) -> ProblemError:
-        path = [str(part) for part in error.instance_path]
-        kind = error.kind
+        kind, more = error.kind, list[str]()
+        path = [*filter(None, [name]), *(str(part) for part in error.instance_path)]
         match kind:
-            case jsonschema_rs.ValidationErrorKind.AdditionalProperties():
-                path, rule = [*path, kind.unexpected[0]], "is not a field of the contract"
-            case jsonschema_rs.ValidationErrorKind.Required():
-                path, rule = [*path, kind.property], "is required"
             case jsonschema_rs.ValidationErrorKind.OneOfNotValid():
+                # The one form that only a part of the value does not fit is the one that is meant.
+                near = [errors for errors in kind.context if all(e.instance_path for e in errors)]
+                if len(near) == 1:
+                    return self._explain(near[0][0], name)
                 rule = f"must be {self._description}"
             case jsonschema_rs.ValidationErrorKind.OneOfMultipleValid():
                 rule = f"must be {self._description}"
-            case jsonschema_rs.ValidationErrorKind.Enum():
-                options = [str(option) for option in kind.options if option is not None]
-                rule = f"must be one of {', '.join(options)}"
-            case jsonschema_rs.ValidationErrorKind.Format():
-                rule = _FORMATS.get(kind.format, f"must be a {kind.format}")
             case _:
-                rule = _cut_value(error.message)
-        return invalid(".".join(path)[:_SHOWN] or name, rule)
+                more, rule = rule_of(error)
+        return invalid("/".join([*path, *more])[:_SHOWN] or "body", rule)
+
+
+def rule_of(error: jsonschema_rs.ValidationError) -> tuple[list[str], str]:
+    """Return which rule a value breaks, and the field inside it that the rule is about, if any."""
+    kind = error.kind
+    match kind:
+        case jsonschema_rs.ValidationErrorKind.AdditionalProperties():
+            return [kind.unexpected[0]], "is not a field of the contract"
+        case jsonschema_rs.ValidationErrorKind.Required():
+            return [kind.property], "is required"
+        case jsonschema_rs.ValidationErrorKind.Enum():
+            options = [_shown(option) for option in kind.options if option is not None]
+            return [], f"must be one of {', '.join(options)}"
+        case jsonschema_rs.ValidationErrorKind.Format():
+            return [], _FORMATS.get(kind.format, f"must be a {kind.format}")
+    return [], _cut_value(error.message)
+
+
+def _shown(option: Any) -> str:
+    return option if isinstance(option, str) else msgspec.json.encode(option).decode()
 
 
 _FORMATS: Final = {
@@ -135,14 +150,19 @@ class Parameters:
     def __init__(self, parameters: Sequence[Mapping[str, Any]]) -> None:
         self._path = _validators(parameters, "path")
         self._query = _validators(parameters, "query")
+        self._headers = _validators(parameters, "header")
+        self._schemas = {item["name"]: item["schema"] for item in parameters}
 
     def check_path(self, values: Mapping[str, str]) -> None:
         """Raise ``ProblemError`` when a part of the path breaks a rule."""
         for name, validator in self._path.items():
             validator.check(values[name], name)
 
-    def parse_query(self, scope: Scope) -> dict[str, str]:
-        """Return the query; unknown and repeated parameters are refused."""
+    def parse_query(self, scope: Scope) -> dict[str, Any]:
+        """Return the query, its values of the types that the contract names.
+
+        Unknown and repeated parameters are refused.
+        """
         raw: bytes = scope["query_string"]
         if not raw:
             return {}
@@ -152,15 +172,52 @@ class Parameters:
             )
         except ValueError:
             raise invalid("query", "is malformed") from None
-        values: dict[str, str] = {}
+        values: dict[str, Any] = {}
         for name, value in pairs:
             if name not in self._query:
                 raise invalid(name[:_SHOWN], "is not a query parameter of this operation")
             if name in values:
                 raise invalid(name, "is given more than once")
-            self._query[name].check(value, name)
-            values[name] = value
+            values[name] = _convert(value, self._schemas[name], name)
+            self._query[name].check(values[name], name)
         return values
+
+    def parse_headers(self, scope: Scope) -> dict[str, str]:
+        """Return the headers that the contract names, by those names; repeated ones are refused."""
+        values: dict[str, str] = {}
+        for name, validator in self._headers.items():
+            lowered = name.lower().encode()
+            given = [value for key, value in scope["headers"] if key == lowered]
+            if len(given) > 1:
+                raise invalid(name, "is given more than once")
+            if given:
+                values[name] = given[0].decode("latin-1")
+                validator.check(values[name], name)
+        return values
+
+
+_INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
+
+
+def _convert(text: str, schema: Mapping[str, Any], name: str) -> Any:
+    """Return the text of a parameter as a value of its type; a list is separated by commas."""
+    match schema.get("type"):
+        case "array":
+            return [_convert(item, schema["items"], name) for item in text.split(",")]
+        case "boolean" if text in ("true", "false"):
+            return text == "true"
+        case "boolean":
+            raise invalid(name, "must be true or false")
+        case "integer" if _INTEGER.fullmatch(text):
+            return int(text)
+        case "integer":
+            raise invalid(name, "must be a whole number")
+        case "number" if _DECIMAL.fullmatch(text):
+            return float(text)
+        case "number":
+            raise invalid(name, "must be a number such as 1.5")
+    return text
 
 
 def _validators(parameters: Sequence[Mapping[str, Any]], place: str) -> dict[str, SchemaValidator]:

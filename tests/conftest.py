@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 
 import pytest
-from topology import PLACES
+from topology import EMBEDDED, PLACES, chosen_kinds
 
 from taskqueue_core.broker import Broker, open_broker
 from taskqueue_core.broker.embedded import EmbeddedBroker
@@ -24,20 +25,29 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the URL of a real broker that belongs to this test process alone.
+def url_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """Yield what returns the URL of a kind of server, which starts when it is first asked for.
 
-    ``BROKER_SERVER`` chooses another one than the embedded, see ``topology.PLACES``.
+    It belongs to this test process alone and ends with it.
     """
-    directory: Path = tmp_path_factory.mktemp("broker")
-    kind = os.environ.get("BROKER_SERVER", "embedded")
-    if kind == "embedded":
-        with EmbeddedBroker(directory) as embedded:
-            yield embedded.url
-        return
-    place = PLACES[kind](directory)
-    yield place.url
-    place.close()
+    with ExitStack() as ends:
+
+        @cache
+        def url_of(kind: str) -> str:
+            directory = tmp_path_factory.mktemp(kind)
+            if kind == EMBEDDED:
+                return ends.enter_context(EmbeddedBroker(directory)).url
+            place = PLACES[kind](directory)
+            ends.callback(place.close)
+            return place.url
+
+        yield url_of
+
+
+@pytest.fixture(scope="session")
+def redis_url(url_of: Callable[[str], str]) -> str:
+    """Return the URL of a real broker: the first of ``BROKER_SERVER``, else the embedded one."""
+    return url_of(chosen_kinds()[0])
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import typer
-from click import Command, Group, Option
 
 import taskqueue_core
 import taskqueue_server
@@ -166,23 +166,68 @@ def test_all_is_true() -> None:
         assert public_names(module) - set(listed) == set(), module.__name__
 
 
-def flags(command: Command) -> Iterator[str]:
-    """Yield the long flags of a command and of those below it."""
-    for parameter in command.params:
-        if isinstance(parameter, Option):
-            yield from (name for name in parameter.opts if name.startswith("--"))
-    if isinstance(command, Group):
-        for inner in command.commands.values():
-            yield from flags(inner)
+def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield a command and those below it, each with its full name."""
+    yield name, command
+    # By what they have, not by class: typer brings a click of its own.
+    for word, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, f"{name} {word}")
 
 
-@pytest.mark.parametrize("application", [server_app, worker_app, main_app])
-def test_every_flag_is_documented(application: typer.Typer) -> None:
-    """Each flag of the three commands is in the README or in docs."""
-    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    text = "\n".join(path.read_text(encoding="utf-8") for path in documents)
-    known = set(re.findall(r"--[a-z][a-z-]+", text))
-    assert set(flags(typer.main.get_command(application))) - known == set()
+def flags(command: Any) -> set[str]:
+    """Return the long flags of one command."""
+    options = [one for one in command.params if one.param_type_name == "option"]
+    names = [name for one in options for name in (*one.opts, *one.secondary_opts)]
+    return {name for name in names if name.startswith("--")}
+
+
+APPLICATIONS = {
+    "taskqueue": main_app,
+    "taskqueue-server": server_app,
+    "taskqueue-worker": worker_app,
+}
+COMMANDS = dict(
+    found
+    for name, application in APPLICATIONS.items()
+    for found in commands(typer.main.get_command(application), name)
+)
+
+
+def test_every_command_is_looked_at() -> None:
+    """The tests below see the flags that everybody knows: they would pass without any, too."""
+    assert flags(COMMANDS["taskqueue-server"]) >= {"--port", "--dev", "--insecure-no-auth"}
+    assert flags(COMMANDS["taskqueue-worker"]) >= {"--concurrency", "--queues", "--id"}
+    assert flags(COMMANDS["taskqueue"]) >= {"--version"}
+    assert flags(COMMANDS["taskqueue submit"]) >= {"--payload", "--in", "--server"}
+    assert flags(COMMANDS["taskqueue config show"]) >= {"--json", "--redis-url"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_flag_is_documented(name: str) -> None:
+    """A command, its arguments and flags say what they are for; docs/configuration.md has them.
+
+    Its table of flags names those of each command, and none that a command does not have.
+    """
+    command = COMMANDS[name]
+    assert command.help, f"{name} has no help"
+    assert [one.name for one in command.params if not getattr(one, "help", None)] == []
+    assert documented_flags().get(name, set()) == flags(command)
+
+
+def test_documented_commands_exist() -> None:
+    """The table of flags names no command that there is not."""
+    assert documented_flags().keys() - COMMANDS.keys() == set()
+
+
+def documented_flags() -> dict[str, set[str]]:
+    """Return the flags of each command, as the rows of the table that name it say."""
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    section = page.partition("## Flags\n")[2].partition("\n## ")[0]
+    found: dict[str, set[str]] = {}
+    for names, listed in re.findall(r"^\| (`.+?) \| (.+) \|$", section, re.MULTILINE):
+        for name in re.findall(r"`([^`]+)`", names):
+            found.setdefault(name, set()).update(re.findall(r"`(--[a-z-]+)", listed))
+    return found
 
 
 def test_every_hook_is_documented() -> None:

@@ -300,7 +300,10 @@ class Clustered(Alone):
         return next(name for name, known in self.ids.items() if known is server)
 
 
-#: Kind of place -> how it is made; ``embedded`` is made elsewhere.
+#: The broker that every test uses unless another is chosen; it is made elsewhere.
+EMBEDDED: Final = "embedded"
+
+#: Kind of place -> how it is made.
 PLACES: Final[dict[str, Callable[[Path], Alone]]] = {
     "redis": lambda directory: Alone(binary("redis"), directory),
     "valkey": lambda directory: Alone(binary("valkey"), directory),
@@ -309,3 +312,18 @@ PLACES: Final[dict[str, Callable[[Path], Alone]]] = {
     "redis-sentinel": lambda directory: Watched(binary("redis"), directory),
     "redis-cluster": lambda directory: Clustered(binary("redis"), directory),
 }
+
+
+def chosen_kinds() -> list[str]:
+    """Return the kinds of server that ``BROKER_SERVER`` names, in their order.
+
+    It is a list of kinds with commas, or ``every`` for all there are. The suite in ``broker/``
+    runs against each of them, everything else against the first.
+    """
+    chosen = os.environ.get("BROKER_SERVER") or EMBEDDED
+    kinds = [EMBEDDED, *PLACES] if chosen == "every" else chosen.split(",")
+    unknown = [kind for kind in kinds if kind != EMBEDDED and kind not in PLACES]
+    if unknown:
+        known = ", ".join([EMBEDDED, *PLACES])
+        raise pytest.UsageError(f"BROKER_SERVER: no kind {unknown[0]!r}; there are {known}, every")
+    return kinds

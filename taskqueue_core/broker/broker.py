@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-import msgspec
-
+from taskqueue_core.broker.access import ApiKeys
+from taskqueue_core.broker.admission import Admission
 from taskqueue_core.broker.clients import (
     Client,
     attempted,
@@ -23,15 +23,20 @@ from taskqueue_core.broker.clients import (
     together,
     translated,
 )
+from taskqueue_core.broker.dead_letters import DeadLetterFilter, DeadLetters
 from taskqueue_core.broker.feed import BLOCK_SECONDS, EventFeed
+from taskqueue_core.broker.history import EventHistory
+from taskqueue_core.broker.idempotency import IdempotencyKey
 from taskqueue_core.broker.inspection import Inspection
 from taskqueue_core.broker.intake import BATCH, Intake
 from taskqueue_core.broker.preparation import check_servers, claim
+from taskqueue_core.broker.repair import repair
 from taskqueue_core.broker.scripts import Confirmation, Limits, Scripts
+from taskqueue_core.broker.search import Search
 from taskqueue_core.broker.sessions import WorkerSession
+from taskqueue_core.codec import encode_body
 from taskqueue_core.errors import (
     BrokerUnavailableError,
-    CapacityError,
     NotFoundError,
     StateConflictError,
     TaskQueueError,
@@ -55,7 +60,12 @@ class Broker:
         limits = Limits.from_settings(settings)
         self.scripts = Scripts(redis, limits, clock=clock, retries=settings.redis.max_retries)
         self.inspection = Inspection(redis, self.scripts, self.partitions)
-        self._intake = Intake(self.scripts, self.partitions, settings.queue)
+        self.search = Search(self.inspection, self.scripts, self.partitions)
+        self.dead_letters = DeadLetters(self.search, self.scripts, self.partitions)
+        self.api_keys = ApiKeys(redis, settings)
+        self.history = EventHistory(self.scripts, self.partitions)
+        self.admission = Admission(self.scripts, self.partitions)
+        self._intake = Intake(redis, self.scripts, self.partitions, settings)
         self.scripts.confirmation = Confirmation.from_settings(settings)
 
     async def prepare(self) -> None:
@@ -75,7 +85,9 @@ class Broker:
         await attempted(self.redis, retries, lambda: claim(self.redis, self.partitions))
 
     async def close(self) -> None:
-        """Close the connections."""
+        """End what is under way and close the connections."""
+        for part in (self._intake, self.admission, self.inspection):
+            await part.close()
         await close_redis(self.redis)
 
     def event_feed(self) -> EventFeed:
@@ -84,7 +96,15 @@ class Broker:
 
     def new_task_id(self) -> str:
         """Return an id for a task to submit, in a random partition."""
-        return new_task_id(random.randrange(len(self.partitions)))  # noqa: S311 (spreads load)
+        return self.new_task_ids(1)[0]
+
+    def new_task_ids(self, count: int) -> list[str]:
+        """Return ids for tasks to submit together: each hundred in a random partition."""
+        ids: list[str] = []
+        while len(ids) < count:
+            partition = random.randrange(len(self.partitions))  # noqa: S311 (spreads load)
+            ids += [new_task_id(partition) for _ in range(min(BATCH, count - len(ids)))]
+        return ids
 
     def session(self, worker_id: str, instance: str, partition: int = 0) -> WorkerSession:
         """Return a worker's side of the broker, for one partition."""
@@ -112,94 +132,98 @@ class Broker:
     async def submit(self, task: NewTask, *, may_move: bool = False) -> Submitted:
         """Store a new task; submitting the same id again gives the same answer.
 
-        With ``may_move`` a task whose partition is full goes to the one with the most room, under
-        a new id that the answer names. The caller must not repeat such a submission: by its old id
-        it would be another task.
+        Tasks of callers that come at the same moment share a round trip. With ``may_move`` a task
+        whose partition is full goes to another one, under a new id that the answer names, unless
+        it has an idempotency key. The caller must not repeat such a submission: by its old id it
+        would be another task.
 
         Raises:
-            CapacityError: the backlog limit is reached.
+            CapacityError: the backlog limit is reached, here or, if it may move, everywhere.
             InvalidTaskError: the task names one queue more than there may be.
+            IdempotencyError: its key was used for another request.
             BrokerUnavailableError: Redis does not answer, or does not confirm in time that the
                 task is as safe as ``queue.durability`` says. It may be stored; repeat this.
         """
-        answer = (await self.submit_many([task]))[0]
-        if may_move and isinstance(answer, CapacityError):
-            return await self._submit_elsewhere(task, answer)
+        answer = await self._intake.submit(task, may_move=may_move)
         if isinstance(answer, TaskQueueError):
             raise answer
         return answer
 
-    async def _submit_elsewhere(self, task: NewTask, full: CapacityError) -> Submitted:
-        commands = [("HGET", keys.stats, "backlog") for keys in self.partitions]
-        with translated():
-            backlogs = [int(backlog or 0) for backlog in await batch(self.redis, commands)]
-        emptiest = min(range(len(backlogs)), key=backlogs.__getitem__)
-        if emptiest == partition_of(task.id):
-            raise full
-        moved = msgspec.structs.replace(task, id=new_task_id(emptiest))
-        return await self.submit(moved)
-
-    async def submit_many(self, tasks: Sequence[NewTask]) -> list[Submitted | TaskQueueError]:
+    async def submit_many(
+        self, tasks: Sequence[NewTask], *, may_move: bool = False
+    ) -> list[Submitted | TaskQueueError]:
         """Store new tasks, one round trip for up to 100 of a partition; answers in their order.
 
         A task that is refused does not hold up the others, and nor does a partition whose server
         fails: its tasks are answered with that error, which is raised when there is no other.
         """
-        return await self._intake.submit_many(tasks)
+        return await self._intake.submit_many(tasks, may_move=may_move)
 
-    async def cancel(self, task_id: str) -> None:
+    def idempotency_key(self, key: str, body: bytes, *, owner: str = "") -> IdempotencyKey:
+        """Return the key of a request that may be sent again; it gives tasks their ids."""
+        return IdempotencyKey(key, body, owner=owner, partitions=len(self.partitions))
+
+    async def find_repeats(self, tasks: Sequence[NewTask]) -> list[Submitted | None]:
+        """Return what tasks with an idempotency key became when they were submitted before.
+
+        Nothing is stored; ``None`` stands for a task that is new.
+
+        Raises:
+            IdempotencyError: their key was used for another request.
+            BrokerError: nobody knows.
+        """
+        return await self._intake.find_repeats(tasks)
+
+    async def cancel(self, task_id: str, *, owner: str = "") -> None:
         """Cancel a task that is pending, scheduled or retrying.
 
         Raises:
-            NotFoundError: no such task.
+            NotFoundError: no such task, or not one of ``owner``, if that is given.
             StateConflictError: its state is another one; nothing changed.
         """
         keys, digits = self.locate(task_id)
         letter = await self.scripts.call(
-            "cancel", [keys.meta, keys.task(digits)], [digits, secrets.token_hex(8)]
+            "cancel", [keys.meta, keys.task(digits)], [digits, secrets.token_hex(8), owner]
         )
         _check_letter(letter, task_id, "cancelled", CANCELLABLE)
 
     async def retry(
-        self, task_id: str, *, only_dead: bool = False, message_id: str | None = None
+        self,
+        task_id: str,
+        *,
+        only_dead: bool = False,
+        message_id: str | None = None,
+        payload: bytes = b"",
     ) -> None:
         """Send an ended task back to its queue, its attempts starting again at 0.
 
         With ``only_dead`` any task but a dead letter, and with ``message_id`` any death of it but
-        that one, is a NotFoundError. Raises StateConflictError unless the task is failed,
-        dead_letter or cancelled.
+        that one, is a NotFoundError. With ``payload``, a JSON object, it runs with that from now
+        on. Raises StateConflictError unless the task is failed, dead_letter or cancelled.
         """
         try:
             keys, digits = self.locate(task_id)
+            body = b""
+            if payload:
+                # Nothing ever changes a task's metadata, so it may be read before.
+                task = await self.inspection.get(task_id)
+                body = encode_body(payload, task.metadata)
             letter = await self.scripts.call(
                 "retry",
                 [keys.meta, keys.task(digits)],
-                [digits, secrets.token_hex(8), int(only_dead), message_id or ""],
+                [digits, secrets.token_hex(8), int(only_dead), message_id or "", body],
             )
             _check_letter(letter, task_id, "retried", RETRYABLE)
         except NotFoundError:
             raise NotFoundError("dead letter" if only_dead else "task", task_id) from None
 
-    async def redrive(self) -> int:
-        """Send every dead letter back to its queue; those that die meanwhile stay. The count."""
-        return await self._sweep_dead_letters("redrive", secrets.token_hex(8))
+    async def redrive(self, wanted: DeadLetterFilter | None = None) -> int:
+        """Send dead letters back to their queues, all or those wanted; see ``DeadLetters``."""
+        return await self.dead_letters.redrive(wanted or DeadLetterFilter())
 
     async def clear(self) -> int:
         """Give every dead letter up: it becomes failed and is deleted in time. The count."""
-        return await self._sweep_dead_letters("clear")
-
-    async def _sweep_dead_letters(self, script: str, *arguments: str) -> int:
-        async def sweep(keys: Keys) -> int:
-            before: str | int = ""
-            total, moved = 0, BATCH
-            while moved == BATCH:
-                moved, before = await self.scripts.call(
-                    script, [keys.meta], [before, BATCH, *arguments]
-                )
-                total += moved
-            return total
-
-        return sum(await together([partial(sweep, keys) for keys in self.partitions]))
+        return await self.dead_letters.clear()
 
     async def purge(self, priority: Priority) -> int:
         """Cancel the tasks that wait at a priority, in all queues, at this moment. The count."""
@@ -260,6 +284,10 @@ class Broker:
             [worker_id, ""],
         )
         return bool(removed)
+
+    def repair(self) -> AsyncIterator[str]:
+        """Put back what ``inspection.audit`` finds out of place; yield a sentence per repair."""
+        return repair(self.redis, self.scripts, self.partitions)
 
     def locate(self, task_id: str) -> tuple[Keys, str]:
         """Return the keys of a task's partition and the id's digits; raises NotFoundError."""

@@ -7,9 +7,13 @@ name, or of a cluster. Nothing is connected before the first command.
 from __future__ import annotations
 
 import asyncio
+import re
+import ssl
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -49,6 +53,12 @@ _NOT_READY: Final = (
     redis_errors.RedisClusterException,
 )
 
+#: The same, and "full", by the code of the answer: redis-py has no class for each of them.
+_NOT_READY_CODES: Final = frozenset({"BUSY", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED"})
+_FULL_CODES: Final = frozenset({"OOM", "MISCONF"})
+#: The code of an error answer; a pipeline puts words of its own before it.
+_CODE: Final = re.compile(r"(?:^|of pipeline caused error: \W*)([A-Z]+) ")
+
 #: Most calls under way at once for one caller: connections are few.
 _AT_ONCE: Final = 16
 
@@ -64,6 +74,20 @@ def configured_url(settings: Settings) -> str:
     return f"redis://{password}{redis.addr}/{redis.db}"
 
 
+def checked_url(settings: Settings) -> RedisUrl:
+    """Return the parts of the URL the settings name.
+
+    Raises:
+        SettingsError: the URL is malformed, or names files that TLS cannot use.
+    """
+    try:
+        url = parse_redis_url(configured_url(settings))
+    except ValueError as error:
+        raise SettingsError(f"redis.url {error}") from None
+    _check_certificates(url)
+    return url
+
+
 def open_redis(settings: Settings, *, blocks_seconds: float = 0.0) -> Client:
     """Return a client for ``redis.url``; nothing is connected before the first command.
 
@@ -72,7 +96,7 @@ def open_redis(settings: Settings, *, blocks_seconds: float = 0.0) -> Client:
     element. The keys of a command must be of one partition.
 
     Raises:
-        SettingsError: the URL is malformed.
+        SettingsError: the URL is malformed, or names files that TLS cannot use.
     """
     client = _open(settings, blocks_seconds)
     use_sturdy_connections(client)
@@ -80,28 +104,25 @@ def open_redis(settings: Settings, *, blocks_seconds: float = 0.0) -> Client:
 
 
 def _open(settings: Settings, blocks_seconds: float) -> Client:
-    redis = settings.redis
-    try:
-        url = parse_redis_url(configured_url(settings))
-    except ValueError as error:
-        raise SettingsError(f"redis.url {error}") from None
+    redis, url = settings.redis, checked_url(settings)
+    # Beside the pool, each partition's blocking call and the worker's own have one at all times.
+    blocking = settings.queue.partitions + 1 if blocks_seconds else 0
     options: dict[str, Any] = {
         "protocol": 2,
         "socket_timeout": redis.read_timeout_seconds + blocks_seconds,
         "socket_connect_timeout": redis.dial_timeout_seconds,
-        "max_connections": redis.pool_size,
+        "max_connections": redis.pool_size + blocking,
         "retry": Retry(_BACKOFF, 0 if blocks_seconds else redis.max_retries),
     }
-    # These pools refuse where the one below waits, so they may grow further.
-    grown = options | {"max_connections": 10 * redis.pool_size + 2 * settings.queue.partitions}
-    match url.kind:
-        case "sentinel":
-            return _open_sentinel(url, grown, redis.read_timeout_seconds)
-        case "cluster":
-            return _open_cluster(url, grown)
+    if url.kind == "cluster":
+        # Who waits for this client asks again and again, so it may have more connections.
+        most = 10 * redis.pool_size + 2 * settings.queue.partitions
+        return _open_cluster(url, options | {"max_connections": most})
     # A burst of callers waits for a connection, as long as for an answer.
-    pool = BlockingConnectionPool.from_url(url.plain, timeout=options["socket_timeout"], **options)
-    return Redis.from_pool(pool)
+    options["timeout"] = options["socket_timeout"]
+    if url.kind == "sentinel":
+        return _open_sentinel(url, options, redis.read_timeout_seconds)
+    return Redis.from_pool(BlockingConnectionPool.from_url(url.plain, **options))
 
 
 class _Sentinels(Sentinel):
@@ -120,6 +141,10 @@ class _Sentinels(Sentinel):
             return await super().discover_master(service_name)
 
 
+class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
+    """Connections to the primary that Sentinel names; callers wait when all are in use."""
+
+
 def _open_sentinel(url: RedisUrl, options: dict[str, Any], timeout_seconds: float) -> Redis:
     common = _options_of(url)
     tls = {name: value for name, value in common.items() if name.startswith("ssl")}
@@ -131,7 +156,9 @@ def _open_sentinel(url: RedisUrl, options: dict[str, Any], timeout_seconds: floa
         "retry": Retry(NoBackoff(), 0),
     }
     sentinels = _Sentinels(url.nodes, asking | tls | dict(url.sentinel_options))
-    client: Redis = sentinels.master_for(url.service, **common, **options)
+    client: Redis = sentinels.master_for(
+        url.service, connection_pool_class=_SentinelPool, **common, **options
+    )
     return client
 
 
@@ -147,6 +174,25 @@ def _open_cluster(url: RedisUrl, options: dict[str, Any]) -> RedisCluster:
         # `attempted` repeats, with a wait between; the client itself would not wait.
         **common | options | {"retry": Retry(NoBackoff(), 0)},
     )
+
+
+def _check_certificates(url: RedisUrl) -> None:
+    """Refuse files that TLS could not use: tried at each connection, they look like an outage."""
+    options = _options_of(url)
+    names = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+    ca, certificate, key = files = [options.get(name) for name in names]
+    if not any(files):
+        return
+    try:
+        for path in filter(None, files):
+            # The errors below do not name it.
+            Path(path).read_bytes()
+        context = ssl.create_default_context(cafile=ca)
+        if certificate:
+            context.load_cert_chain(certificate, key)
+    except OSError as error:
+        named = ", ".join(name for name, path in zip(names, files, strict=True) if path)
+        raise SettingsError(f"redis.url has files that TLS cannot use ({named}): {error}") from None
 
 
 def _options_of(url: RedisUrl) -> dict[str, Any]:
@@ -174,6 +220,7 @@ async def attempted(redis: Client, retries: int, call: Callable[[], Awaitable[T]
     """Return the answer of a call that is safe to repeat; repeat it while Redis is not ready.
 
     A lost connection is made again by redis-py where there is one server, and here in a cluster.
+    Connections to a server that has become a replica are closed, also after the last attempt.
 
     Raises:
         BrokerUnavailableError: no answer, or "not ready" at every attempt.
@@ -182,18 +229,35 @@ async def attempted(redis: Client, retries: int, call: Callable[[], Awaitable[T]
     """
     for failures in range(1, retries + 2):
         try:
-            return await call()
+            return await _in_turn(redis, call)
         except CLIENT_ERRORS as error:
-            passes = isinstance(error, _NOT_READY) or (
+            if isinstance(error, redis_errors.ReadOnlyError) and isinstance(redis, Redis):
+                # A former primary: the name may lead to the present one by now.
+                await redis.connection_pool.disconnect(inuse_connections=False)
+            passes = _is_not_ready(error) or (
                 isinstance(error, _LOST) and isinstance(redis, RedisCluster)
             )
             if failures > retries or not passes:
                 raise translate(error) from error
-            if isinstance(error, redis_errors.ReadOnlyError) and isinstance(redis, Redis):
-                # A former primary: the name may lead to the present one by now.
-                await redis.connection_pool.disconnect(inuse_connections=False)
         await asyncio.sleep(_BACKOFF.compute(failures))
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+async def _in_turn(redis: Client, call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call once there is a connection for it, which the pools see to but not a cluster."""
+    if not isinstance(redis, RedisCluster):
+        return await call()
+    end = time.monotonic() + redis.connection_kwargs["socket_timeout"]
+    failures = 0
+    while True:
+        try:
+            return await call()
+        except redis_errors.MaxConnectionsError:
+            # Nothing was sent.
+            if time.monotonic() > end:
+                raise
+        failures += 1
+        await asyncio.sleep(_BACKOFF.compute(failures))
 
 
 async def together(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
@@ -243,11 +307,25 @@ def translated() -> Iterator[None]:
 
 def translate(error: Exception) -> BrokerError:
     """Return redis-py's error as one of ours: who asked can only wait, drain, or report."""
-    text = str(error)
-    if isinstance(error, redis_errors.OutOfMemoryError) or text.startswith(("OOM", "MISCONF")):
+    text = str(error) or type(error).__name__
+    if _code_of(error) in _FULL_CODES:
         return BrokerFullError(f"Redis refuses writes: {text}")
     if isinstance(error, _LOST):
         return BrokerUnavailableError(f"Redis cannot be reached: {text}")
-    if isinstance(error, _NOT_READY) or text.startswith(("NOREPLICAS", "MASTERDOWN")):
+    if _is_not_ready(error):
         return BrokerUnavailableError(f"Redis is not ready: {text}")
     return BrokerError(f"Redis answered: {text}")
+
+
+def _is_not_ready(error: Exception) -> bool:
+    """Tell whether Redis refused for now: the same call may be answered later."""
+    return isinstance(error, _NOT_READY) or _code_of(error) in _NOT_READY_CODES
+
+
+def _code_of(error: Exception) -> str:
+    """Return the code of an error answer, such as BUSY; empty without one."""
+    if isinstance(error, redis_errors.OutOfMemoryError):
+        # Of its text redis-py has taken the code off.
+        return "OOM"
+    found = _CODE.search(str(error))
+    return found[1] if found and isinstance(error, redis_errors.ResponseError) else ""

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from taskqueue_core.broker.broker import Broker
-from taskqueue_core.broker.clients import configured_url, open_redis
+from taskqueue_core.broker.clients import checked_url, configured_url, open_redis
 from taskqueue_core.broker.embedded import EmbeddedBroker
 from taskqueue_core.settings import Settings
 
@@ -30,10 +30,12 @@ def located(settings: Settings) -> Iterator[tuple[Settings, EmbeddedBroker | Non
 
     Raises:
         BrokerUnavailableError: the embedded broker did not start.
-        SettingsError: it cannot start here, or its place is not usable.
+        SettingsError: it cannot start here, or its place is not usable; or ``redis.url`` names
+            files that TLS cannot use.
     """
     url = configured_url(settings)
     if url:
+        checked_url(settings)
         yield with_url(settings, url), None
         return
     with EmbeddedBroker(settings.data_dir) as embedded:

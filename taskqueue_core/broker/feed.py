@@ -17,7 +17,7 @@ import structlog
 from redis.asyncio import RedisCluster
 
 from taskqueue_core.broker.clients import CLIENT_ERRORS, Client, batch, close_redis, server_time_ms
-from taskqueue_core.events import Event, unpack
+from taskqueue_core.events import Event, gap_event, mark_of, unpack
 from taskqueue_core.keys import Keys
 from taskqueue_core.logs import Throttle
 from taskqueue_core.retry import RetryPolicy
@@ -27,6 +27,9 @@ BLOCK_SECONDS = 2.0
 
 #: Most stream entries in one read; an entry holds the events of one script call.
 _ENTRIES = 100
+
+#: Least time between two reads that are not full: events come together rather than one by one.
+PACE_SECONDS = 0.02
 
 #: Entries of a stream that are remembered, to find where a promoted replica's history parts.
 _REMEMBERED = 500
@@ -52,7 +55,8 @@ class EventFeed:
         """Yield events as they come, from after the given number of each partition.
 
         Without ``after``: from now on. A gap is an event of type ``events.gap`` whose data says
-        how many were ``missed``. Lost connections are made again; the iterator does not end.
+        how many were ``missed`` and why. Lost connections are made again; the iterator does not
+        end.
         """
         after = after or {}
         if len(self._readers) == 1:
@@ -96,6 +100,7 @@ class _Reader:
         self._epochs: dict[bytes, bytes | None] = {}
         self._recent: dict[bytes, deque[tuple[int, int]]] = {}
         self._failures = 0
+        self._read_after = 0.0
         self._log = structlog.get_logger("taskqueue.feed")
         self._throttle = Throttle(3, time.monotonic)
 
@@ -130,11 +135,14 @@ class _Reader:
                 self._recent[stream] = deque(maxlen=_REMEMBERED)
 
     async def _read(self) -> list[Event]:
+        await asyncio.sleep(max(0.0, self._read_after - time.monotonic()))
         found = await self._redis.xread(
             {name: f"{number}-0" for name, number in self._positions.items()},
             count=_ENTRIES,
             block=round(BLOCK_SECONDS * 1000),
         )
+        if all(len(entries) < _ENTRIES for _, entries in found):
+            self._read_after = time.monotonic() + PACE_SECONDS
         events = await self._check_numbers([stream for stream, _ in found])
         if events:
             return events
@@ -148,25 +156,28 @@ class _Reader:
     def _unpack(self, stream: bytes, last: int, packed: bytes) -> list[Event]:
         partition = self._streams[stream].partition
         position = self._positions[stream]
-        events = [
-            Event(event.sequence, event.type, event.timestamp_ms, event.data, partition)
-            for event in unpack(last, packed)
-            if event.sequence > position
-        ]
+        mark = self._mark(stream, packed)
+        events = unpack(last, packed, after=position, partition=partition, mark=mark)
         missed = events[0].sequence - position - 1 if events else 0
         if missed:
-            events.insert(0, _gap(position + missed, events[0].timestamp_ms, partition, missed))
+            now_ms, number = events[0].timestamp_ms, position + missed
+            mark = self._mark(stream)
+            lost = gap_event(number, now_ms, missed, "trimmed", partition=partition, mark=mark)
+            events.insert(0, lost)
         self._positions[stream] = last
         return events
+
+    def _mark(self, stream: bytes, packed: bytes = b"") -> str:
+        return mark_of(int(self._epochs[stream] or 0), packed)
 
     async def _check_history(self) -> list[Event]:
         """Go back to where a promoted replica parted: what it never got is undone, others follow.
 
         Their numbers may be the same, so the entries themselves are compared.
         """
-        gaps = []
-        for stream, keys in self._streams.items():
-            recent, position = self._recent[stream], self._positions[stream]
+        parted = {}
+        for stream, recent in self._recent.items():
+            position = self._positions[stream]
             if not recent:
                 continue
             rows = await self._redis.xrevrange(stream, f"{position}-0", "-", _REMEMBERED)
@@ -174,10 +185,8 @@ class _Reader:
             while recent and recent[-1] not in kept:
                 recent.pop()
             if recent and recent[-1][0] < position:
-                common = self._positions[stream] = recent[-1][0]
-                now_ms = await server_time_ms(self._redis)
-                gaps.append(_gap(common, now_ms, keys.partition, position - common))
-        return gaps
+                parted[stream] = recent[-1][0]
+        return await self._go_back(parted)
 
     async def _check_numbers(self, streams: Sequence[bytes] = ()) -> list[Event]:
         """Notice that numbering began again: the new numbers may look like the next old ones.
@@ -186,17 +195,28 @@ class _Reader:
         """
         checked = streams or list(self._streams)
         metas = [("HMGET", self._streams[stream].meta, "events", "epoch") for stream in checked]
-        gaps = []
-        for stream, (last, epoch) in zip(checked, await batch(self._redis, metas), strict=True):
+        rows = dict(zip(checked, await batch(self._redis, metas), strict=True))
+        begun = {}
+        for stream, (last, epoch) in rows.items():
             position, known = self._positions[stream], self._epochs[stream]
-            self._epochs[stream] = epoch
             if int(last or 0) < position or (position and known not in (None, epoch)):
-                now_ms = await server_time_ms(self._redis)
-                gaps.append(_gap(0, now_ms, self._streams[stream].partition, position))
-                self._positions[stream] = 0
-                self._recent[stream].clear()
+                begun[stream] = 0
+        gaps = await self._go_back(begun)
+        self._epochs.update({stream: epoch for stream, (_, epoch) in rows.items()})
         return gaps
 
-
-def _gap(sequence: int, timestamp_ms: int, partition: int, missed: int) -> Event:
-    return Event(sequence, "events.gap", timestamp_ms, {"missed": missed}, partition)
+    async def _go_back(self, numbers: Mapping[bytes, int]) -> list[Event]:
+        """Read streams again from behind these numbers; the gaps that say what does not hold."""
+        # Asked before anything changes: when it fails, all is found again at the next attempt.
+        now_ms = await server_time_ms(self._redis) if numbers else 0
+        gaps = []
+        for stream, number in numbers.items():
+            missed = self._positions[stream] - number
+            partition, mark = self._streams[stream].partition, self._mark(stream)
+            gaps.append(
+                gap_event(number, now_ms, missed, "restarted", partition=partition, mark=mark)
+            )
+            self._positions[stream] = number
+            if not number:
+                self._recent[stream].clear()
+        return gaps

@@ -1,15 +1,16 @@
-"""The read side: tasks, depths, workers, dead letters and counters, without changing anything."""
+"""The read side: tasks, depths, workers and counters, without changing anything."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from taskqueue_core.broker.audit import audit
 from taskqueue_core.broker.clients import Client, attempted, batch, together, translated
+from taskqueue_core.broker.coalescing import Coalescer
 from taskqueue_core.broker.scripts import Scripts
 from taskqueue_core.codec import split_body
 from taskqueue_core.errors import NotFoundError
@@ -17,15 +18,28 @@ from taskqueue_core.events import STATE_LETTERS
 from taskqueue_core.keys import Keys, id_from_hex, id_to_hex, parse_task_id, partition_of
 from taskqueue_core.models import (
     DEFAULT_QUEUE,
-    DeadLetter,
+    Attempt,
     Depth,
     Priority,
     QueueStats,
+    RunningTask,
     Task,
     WorkerState,
     is_name,
 )
 from taskqueue_core.states import TERMINAL, TaskState
+
+#: Most single tasks that are read in one call.
+_TOGETHER: Final = 100
+#: Most running tasks that are read of one worker.
+MAX_RUNNING: Final = 200
+#: What is read of a worker's registration; the schemas are large and read apart.
+_SHOWN: Final = (
+    *("instance", "concurrency", "version", "queues", "handlers", "process", "started"),
+    *("heartbeat", "active", "rates", "paused", "stopping"),
+)
+
+_attempt = msgspec.json.Decoder(Attempt)
 
 
 class Inspection:
@@ -36,22 +50,43 @@ class Inspection:
         self._redis: Any = redis
         self._scripts = scripts
         self._partitions = partitions
+        self._reads = [
+            Coalescer(partial(self._read_each, keys), most=_TOGETHER) for keys in partitions
+        ]
 
-    async def get(self, task_id: str) -> Task:
-        """Return a task; raises NotFoundError, also for an id that cannot be one."""
+    async def close(self) -> None:
+        """End what is under way."""
+        for coalescer in self._reads:
+            await coalescer.close()
+
+    async def get(self, task_id: str, *, owner: str = "") -> Task:
+        """Return a task; callers that ask at the same moment share a round trip.
+
+        Raises NotFoundError, also for an id that cannot be one, and for a task that is not one of
+        ``owner``, if that is given: nobody can tell these apart.
+        """
         canonical = parse_task_id(task_id)
         if canonical is None or partition_of(canonical) >= len(self._partitions):
             raise NotFoundError("task", task_id)
-        keys = self._partitions[partition_of(canonical)]
-        tasks = await self.read(keys, [id_to_hex(canonical)])
-        if not tasks:
+        item = id_to_hex(canonical), owner
+        task = await self._reads[partition_of(canonical)].ask(item)
+        if task is None:
             raise NotFoundError("task", task_id)
-        return tasks[0]
+        return task
 
-    async def read(self, keys: Keys, digits: Sequence[str]) -> list[Task]:
-        """Return those of the named tasks of one partition that exist, in order."""
-        rows = await self._scripts.call("read", [keys.meta, *map(keys.task, digits)])
-        return [task_from_row(name, row) for name, row in zip(digits, rows, strict=True) if row[0]]
+    async def read(self, keys: Keys, digits: Sequence[str], *, owner: str = "") -> list[Task]:
+        """Return those of the named tasks of one partition that exist, in order.
+
+        With ``owner`` only those that are its own.
+        """
+        found = await self._read_each(keys, [(name, owner) for name in digits])
+        return [task for task in found if task]
+
+    async def _read_each(self, keys: Keys, items: Sequence[tuple[str, str]]) -> list[Task | None]:
+        names = [keys.meta, *(keys.task(digits) for digits, _ in items)]
+        rows = await self._scripts.call("read", names, [owner for _, owner in items])
+        pairs = zip(items, rows, strict=True)
+        return [task_from_row(digits, row) if row[0] else None for (digits, _), row in pairs]
 
     async def queues(self, keys: Keys) -> list[str]:
         """Return the names of a partition's queues."""
@@ -74,34 +109,50 @@ class Inspection:
         keys = self._partitions[0]
         [members] = await self._batch([("ZRANGE", keys.workers, 0, -1)])
         names = sorted(member.decode() for member in members)
-        rows = await self._batch([("HGETALL", keys.worker(name)) for name in names])
-        return [_worker(name, row) for name, row in zip(names, rows, strict=True) if row]
+        rows = await self._batch([("HMGET", keys.worker(name), *_SHOWN) for name in names])
+        return [_worker(name, row) for name, row in zip(names, rows, strict=True) if row[0]]
 
     async def worker(self, worker_id: str) -> WorkerState:
         """Return one live worker; raises NotFoundError."""
         if not is_name(worker_id):
             raise NotFoundError("worker", worker_id)
-        [row] = await self._batch([("HGETALL", self._partitions[0].worker(worker_id))])
-        if not row:
+        [row] = await self._batch([("HMGET", self._partitions[0].worker(worker_id), *_SHOWN)])
+        if not row[0]:
             raise NotFoundError("worker", worker_id)
         return _worker(worker_id, row)
 
-    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
-        """Return the latest dead letters of all partitions, newest first."""
-        calls = [partial(self._dead_letters, keys, limit) for keys in self._partitions]
-        letters = [letter for some in await together(calls) for letter in some]
-        letters.sort(key=lambda letter: letter.added_at_ms, reverse=True)
-        return letters[:limit]
+    async def running(self, worker_id: str) -> list[RunningTask]:
+        """Return what a live worker runs, the latest first, at most ``MAX_RUNNING`` tasks."""
 
-    async def _dead_letters(self, keys: Keys, limit: int) -> list[DeadLetter]:
-        members = await attempted(
-            self._redis,
-            self._scripts.retries,
-            lambda: self._redis.zrange(keys.dead_letters, 0, limit - 1, desc=True, withscores=True),
+        async def read(keys: Keys) -> list[RunningTask]:
+            names = [keys.meta, keys.worker(worker_id)]
+            rows = await self._scripts.call("running", names, [worker_id, MAX_RUNNING])
+            return [
+                RunningTask(id_from_hex(rows[at].decode()), rows[at + 1].decode(), rows[at + 2])
+                for at in range(0, len(rows), 3)
+            ]
+
+        parts = await together([partial(read, keys) for keys in self._partitions])
+        tasks = [task for some in parts for task in some]
+        return sorted(tasks, key=lambda task: task.started_at_ms, reverse=True)[:MAX_RUNNING]
+
+    async def handler_schemas(self, worker_id: str) -> bytes:
+        """Return the JSON that a worker published of its handlers' schemas; ``{}`` without."""
+        [found] = await self._batch([("HGET", self._partitions[0].worker(worker_id), "schemas")])
+        return found or b"{}"
+
+    async def attempts(self, task_id: str, *, owner: str = "") -> list[Attempt]:
+        """Return the latest failed attempts of a task, oldest first; raises as ``get`` does."""
+        canonical = parse_task_id(task_id)
+        if canonical is None or partition_of(canonical) >= len(self._partitions):
+            raise NotFoundError("task", task_id)
+        keys, digits = self._partitions[partition_of(canonical)], id_to_hex(canonical)
+        [state, whose], records = await self._batch(
+            [("HMGET", keys.task(digits), "s", "O"), ("LRANGE", keys.history(digits), 0, -1)]
         )
-        died_at = {id_from_hex(name.decode()): int(score) for name, score in members}
-        tasks = await self.read(keys, [name.decode() for name, _ in members])
-        return [DeadLetter(task=task, added_at_ms=died_at[task.id]) for task in tasks]
+        if state is None or (owner and (whose or b"").decode() != owner):
+            raise NotFoundError("task", task_id)
+        return [_attempt.decode(record) for record in records]
 
     async def stats(self) -> dict[str, int]:
         """Return the fleet's counters; ``taskqueue_core.metrics`` names the fields."""
@@ -157,6 +208,7 @@ def task_from_row(digits: str, row: Sequence[object]) -> Task:
         scheduled_at_ms=_number(fields, b"n" if state is TaskState.RETRYING else b"z"),
         next_retry_at_ms=_number(fields, b"n") if state is TaskState.RETRYING else None,
         reason=fields.get(b"k", b"").decode(),
+        owner=fields.get(b"O", b"").decode(),
     )
 
 
@@ -165,23 +217,28 @@ def _number(fields: Mapping[bytes, bytes], name: bytes) -> int | None:
     return None if value is None else int(value)
 
 
-def _worker(worker_id: str, row: Mapping[bytes, bytes]) -> WorkerState:
-    active = int(row.get(b"active", b"0"))
-    if row.get(b"stopping") == b"1":
+def _worker(worker_id: str, values: Sequence[bytes | None]) -> WorkerState:
+    row = {name: value for name, value in zip(_SHOWN, values, strict=True) if value is not None}
+    completed, _, failed = row.get("rates", b"0 0").partition(b" ")
+    active = int(row.get("active", b"0"))
+    if row.get("stopping") == b"1":
         state = "shutting_down"
-    elif row.get(b"paused") == b"1":
+    elif row.get("paused") == b"1":
         state = "paused"
     else:
         state = "busy" if active else "idle"
     return WorkerState(
         id=worker_id,
-        instance=row[b"instance"].decode(),
+        instance=row["instance"].decode(),
         state=state,
-        started_at_ms=int(row[b"started"]),
-        last_heartbeat_ms=int(row[b"heartbeat"]),
+        started_at_ms=int(row["started"]),
+        last_heartbeat_ms=int(row["heartbeat"]),
         active_tasks=active,
-        concurrency=int(row[b"concurrency"]),
-        version=row[b"version"].decode(),
-        queues=tuple(msgspec.json.decode(row[b"queues"])),
-        handlers=row[b"handlers"],
+        concurrency=int(row["concurrency"]),
+        version=row["version"].decode(),
+        queues=tuple(msgspec.json.decode(row["queues"])),
+        handlers=row["handlers"],
+        process=row.get("process", b"").decode(),
+        completed_per_second=float(completed),
+        failed_per_second=float(failed),
     )

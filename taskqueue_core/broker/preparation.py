@@ -61,14 +61,22 @@ async def check_servers(redis: Client, settings: Settings) -> bool:
 async def claim(redis: Client, partitions: Sequence[Keys]) -> None:
     """Mark the namespace as made with this schema and number of partitions, if it is new.
 
+    What is marked already is only read: a full Redis refuses writes, and who joins to drain it
+    must not be held up by that.
+
     Raises:
         SchemaError: it was made with another one; nothing was changed.
     """
+    marks = (("schema", SCHEMA), ("partitions", len(partitions)))
     # The first alone: nothing is left behind in partitions that the namespace does not have.
     for some in (partitions[:1], partitions[1:]):
-        for field, value in (("schema", SCHEMA), ("partitions", len(partitions))):
-            await batch(redis, [("HSETNX", keys.meta, field, value) for keys in some])
-        rows = await batch(redis, [("HMGET", keys.meta, "schema", "partitions") for keys in some])
+        reads = [("HMGET", keys.meta, *(field for field, _ in marks)) for keys in some]
+        rows = await batch(redis, reads)
+        new = [keys for keys, row in zip(some, rows, strict=True) if None in row]
+        if new:
+            for field, value in marks:
+                await batch(redis, [("HSETNX", keys.meta, field, value) for keys in new])
+            rows = await batch(redis, reads)
         for keys, (schema, made_with) in zip(some, rows, strict=True):
             _compare(keys.namespace, int(schema), int(made_with), len(partitions))
 

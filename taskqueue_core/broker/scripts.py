@@ -2,7 +2,8 @@
 
 A script is: a ``#!lua`` line with its flags (so that a full Redis refuses it before its first
 line, or lets a draining one through), the settings as Lua locals, the clock, the prelude, the
-parts it shares with others, and its own file. ``lua/README.md`` describes the data it works on.
+events, the parts it shares with others, and its own file. ``lua/README.md`` describes the data it
+works on.
 """
 
 from __future__ import annotations
@@ -31,27 +32,34 @@ _FLAGS: Final = {
 
 #: Script -> the parts it is made of, its own file last.
 PARTS: Final[dict[str, tuple[str, ...]]] = {
-    "submit": ("submit",),
-    "fetch": ("endings", "outcomes", "due", "take", "fetch"),
-    "complete": ("endings", "outcomes", "complete", "report"),
-    "fail": ("endings", "outcomes", "fail", "report"),
-    "release": ("endings", "outcomes", "release", "report"),
-    "hold": ("endings", "outcomes", "hold", "report"),
-    "promote": ("due", "promote"),
+    "submit": ("accept", "submit"),
+    "fetch": ("endings", "held", "outcomes", "due", "take", "fetch"),
+    "complete": ("endings", "held", "outcomes", "complete", "report"),
+    "fail": ("endings", "held", "outcomes", "fail", "report"),
+    "release": ("endings", "held", "outcomes", "release", "report"),
+    "hold": ("endings", "held", "outcomes", "hold", "report"),
+    "promote": ("held", "due", "promote"),
     "heartbeat": ("endings", "heartbeat"),
+    "progress": ("progress",),
     "recover": ("endings", "take", "recover"),
-    "cancel": ("cancelling", "cancel"),
-    "purge": ("cancelling", "purge"),
+    "cancel": ("held", "cancelling", "cancel"),
+    "purge": ("held", "cancelling", "purge"),
     "retry": ("restart", "retry"),
-    "redrive": ("restart", "redrive"),
+    "redrive": ("walking", "restart", "redrive"),
     "clear": ("clear",),
     "retain": ("retain",),
     "register": ("register",),
     "pause": ("pause",),
     "stop": ("stop",),
     "deregister": ("deregister",),
+    "admit": ("admit",),
     "read": ("read",),
+    "search": ("walking", "search"),
+    "tally": ("walking", "tally"),
+    "running": ("running",),
     "depths": ("depths",),
+    "history": ("history",),
+    "repair": ("endings", "held", "placing", "indexed", "repair"),
 }
 
 Argument = str | bytes | int
@@ -68,6 +76,8 @@ class Limits:
     max_backlog: int
     max_queues: int
     max_lost: int
+    max_rate: int
+    idempotency_ms: int
     max_types: int = 200
     history_max: int = 20
 
@@ -75,6 +85,9 @@ class Limits:
     def from_settings(cls, settings: Settings) -> Limits:
         """Return the limits of one partition: the backlog limit is shared out evenly."""
         queue = settings.queue
+        # A record that outlived its tasks would make them again.
+        days = [queue.idempotency_hours / 24, queue.task_retention_days]
+        days += [queue.dead_letter_retention_days] * (queue.dead_letter_retention_days > 0)
         return cls(
             events_max=settings.events.max_length,
             lease_ms=round(settings.worker.lease_seconds * 1000),
@@ -83,6 +96,8 @@ class Limits:
             max_backlog=max(queue.max_queue_size // queue.partitions, 1),
             max_queues=queue.max_queues,
             max_lost=queue.max_lost_leases,
+            max_rate=queue.rate_limit_rps,
+            idempotency_ms=max(round(min(days) * _MS_PER_DAY), 1),
         )
 
     def as_lua(self) -> str:
@@ -152,9 +167,8 @@ def assemble(
         raise BrokerError(f"script {name} has no line '-- Flags:'")
     head = f"#!lua{_FLAGS[flags[1]]}"
     settings = ("KEYS[#KEYS] = nil " if is_guarded else "") + limits.as_lua()
-    return "\n".join(
-        [head, settings, clock or source("clock"), source("prelude"), *map(source, parts)]
-    )
+    shared = [clock or source("clock"), source("prelude"), source("events")]
+    return "\n".join([head, settings, *shared, *map(source, parts)])
 
 
 class Scripts:

@@ -40,11 +40,23 @@ class Recovered(msgspec.Struct, frozen=True):
 
 
 class Beat(msgspec.Struct, frozen=True):
-    """The broker's answer to a heartbeat: one status per lease that was named."""
+    """The broker's answer to a heartbeat: one status per lease that was named.
+
+    ``queues_version`` differs from the one before when there are new queues.
+    """
 
     is_known: bool
     is_paused: bool
     statuses: list[LeaseStatus]
+    queues_version: int
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a handler says about its progress: the part that is done, from 0 to 1, and a text."""
+
+    delivery: Delivery
+    fraction: float
+    message: str = ""
 
 
 class WorkerSession:
@@ -65,10 +77,13 @@ class WorkerSession:
         version: str,
         queues: Sequence[str] = (),
         handlers: Mapping[str, HandlerInfo],
+        schemas: bytes = b"",
+        process: str = "",
     ) -> int | None:
         """Announce the worker; ``None`` when done, else the ms until the name may be free.
 
-        The name is taken while a live worker of another instance has it.
+        The name is taken while a live worker of another instance has it. ``schemas`` are the JSON
+        Schemas of its handlers, see ``HandlerSchemas``; ``process`` is its process id and host.
         """
         done, expires_ms = await self._scripts.call(
             "register",
@@ -80,6 +95,8 @@ class WorkerSession:
                 version,
                 msgspec.json.encode(queues),
                 msgspec.json.encode(handlers),
+                schemas,
+                process,
             ],
         )
         return None if done else int(expires_ms)
@@ -169,10 +186,13 @@ class WorkerSession:
         active: int,
         types: Sequence[str] = (),
         counters: Mapping[str, int] | None = None,
+        rates: tuple[float, float] = (0.0, 0.0),
         forgotten_ms: int = 0,
         streams: Sequence[str] = (),
     ) -> Beat:
         """Renew the registration and up to 100 leases, and add ``counters`` to the fleet's.
+
+        ``rates`` are the tasks completed and the attempts failed a second, to be shown.
 
         With ``streams``, tasks given to this worker longer than ``forgotten_ms`` ago that it has
         not named since go back to their queue: name all that are held before, in earlier calls.
@@ -187,17 +207,30 @@ class WorkerSession:
             len(types),
             len(counters),
             len(held),
+            f"{rates[0]:.3f} {rates[1]:.3f}",
             *types,
         ]
         for name, increment in counters.items():
             arguments += (name, increment)
         for delivery in held:
             arguments += (delivery.digits, delivery.number)
-        _, is_known, is_paused, codes = await self._scripts.call(
+        _, is_known, is_paused, codes, version = await self._scripts.call(
             "heartbeat", [self.keys.meta, self._worker_key, *streams], arguments
         )
         statuses = [LeaseStatus(code) for code in codes]
-        return Beat(bool(is_known), bool(is_paused), statuses)
+        return Beat(bool(is_known), bool(is_paused), statuses, version)
+
+    async def progress(self, reports: Sequence[Report], *, request: int) -> list[bool]:
+        """Tell listeners how far up to 100 deliveries are; False where one is lost.
+
+        A number of a request that was not answered is used again, for the same reports.
+        """
+        arguments: list[Argument] = [self.worker_id, self.instance, request, len(reports)]
+        for report in reports:
+            delivery = report.delivery
+            arguments += (delivery.digits, delivery.number, str(report.fraction), report.message)
+        codes = await self._scripts.call("progress", [self.keys.meta, self._worker_key], arguments)
+        return [bool(code) for code in codes]
 
     async def stop(self) -> None:
         """Show the worker as shutting down."""

@@ -11,6 +11,7 @@ from taskqueue_core.cli import tasks
 from taskqueue_core.cli.audit import audit
 from taskqueue_core.cli.broker import broker
 from taskqueue_core.cli.configuration import show_configuration
+from taskqueue_core.cli.keys import list_keys, new_key, revoke_key
 from taskqueue_core.cli.plugins import list_plugins
 from taskqueue_core.cli.verify import verify
 
@@ -27,6 +28,7 @@ def _new_app(description: str) -> typer.Typer:
 
 app = _new_app("Submit and follow tasks, and look after a task queue.")
 _config = _new_app("Look at the settings.")
+_keys = _new_app("Make, list and revoke API keys.")
 _plugins = _new_app("Look at the installed plugins.")
 
 app.command("submit")(tasks.submit)
@@ -37,6 +39,10 @@ app.command("broker")(broker)
 app.command("verify")(verify)
 app.add_typer(_config, name="config")
 _config.command("show")(show_configuration)
+app.add_typer(_keys, name="keys")
+_keys.command("new")(new_key)
+_keys.command("list")(list_keys)
+_keys.command("revoke")(revoke_key)
 app.add_typer(_plugins, name="plugins")
 _plugins.command("list")(list_plugins)
 

@@ -46,6 +46,8 @@ LENGTH: Final = struct.Struct(">I")
 
 #: Seconds that an orphan at work has left; less than the kernel gives it, see ``_end_with``.
 _ORPHAN_SECONDS: Final = 0.5
+#: Progress that is said sooner than this after the last is not passed on.
+_TOLD_SECONDS: Final = 0.05
 #: Linux: ask for a signal at the parent's death.
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -94,7 +96,14 @@ class Raised(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     delay: float | None = None
 
 
-Answer = Ready | Returned | Raised
+class Told(msgspec.Struct, frozen=True, tag=True):
+    """What a handler says about its progress; any number of them come before the answer."""
+
+    fraction: float
+    message: str
+
+
+Answer = Ready | Returned | Raised | Told
 
 
 def raised(error: BaseException) -> Raised:
@@ -125,6 +134,9 @@ class _Child:
         self._connection = connection
         self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._runner = asyncio.Runner()
+        self._sending = threading.Lock()
+        self._called: TaskContext | None = None
+        self._told_at = -math.inf
         threading.Thread(target=self._listen, name="taskqueue-calls", daemon=True).start()
 
     def serve(self) -> int:
@@ -170,7 +182,9 @@ class _Child:
             metadata=metadata,
             deadline=time.monotonic() + call.remaining_seconds,
             fence=call.fence,
+            _tell=self._tell,
         )
+        self._called = context
         argument = handler.decode(payload)
 
         async def called() -> Any:
@@ -182,7 +196,20 @@ class _Child:
         # A plain function around a coroutine function may have handed the coroutine on.
         return self._runner.run(value) if inspect.iscoroutine(value) else value
 
+    def _tell(self, context: TaskContext, fraction: float, message: str) -> None:
+        # From any thread, also one that a handler has left behind: then it is of no use any more.
+        with self._sending, contextlib.suppress(OSError):
+            now = time.monotonic()
+            if context is self._called and now - self._told_at >= _TOLD_SECONDS:
+                self._told_at = now
+                self._send(Told(fraction, message))
+
     def _answer(self, answer: Answer) -> None:
+        with self._sending:
+            self._called = None
+            self._send(answer)
+
+    def _send(self, answer: Answer) -> None:
         message = msgspec.msgpack.encode(answer)
         self._connection.sendall(LENGTH.pack(len(message)) + message)
 

@@ -8,15 +8,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from typing import Any, Final, cast
 
 import msgspec
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from taskqueue_core.codec import trim_text
 from taskqueue_core.models import DEFAULT_QUEUE, Priority
 from taskqueue_core.plugin.control import TaskCancelled
+
+#: Longest message of a progress report that is kept, in bytes.
+MESSAGE_LIMIT: Final = 256
+
+
+class _Noted:
+    """Something that may be awaited, and is done already."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+
+_NOTED: Final = _Noted()
 
 
 class TaskContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -39,6 +54,7 @@ class TaskContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     fence: str = ""
     _cancel_reason: str | None = None
     _log: FilteringBoundLogger | None = None
+    _tell: Callable[[TaskContext, float, str], None] | None = None
 
     def __repr__(self) -> str:
         # It ends up in log lines, where metadata has no place.
@@ -67,6 +83,27 @@ class TaskContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """
         if self._cancel_reason is not None:
             raise TaskCancelled(self._cancel_reason)
+
+    def progress(self, fraction: float, message: str = "") -> Awaitable[None]:
+        """Say how far the attempt is, to those who follow events; never waits, never fails.
+
+        May be called from coroutines, threads and child processes, as often as one likes:
+        listeners get a ``task.progress`` at once, then the latest at most once a second. It need
+        not be awaited, and may be. Nothing about it is stored with the task.
+
+        Args:
+            fraction: the part that is done; what is outside of 0 to 1 becomes the nearer of them.
+            message: a text for people, cut to 256 bytes. Everybody who may see events sees it.
+
+        Raises:
+            ValueError: ``fraction`` is not a number.
+        """
+        part = min(max(float(fraction), 0.0), 1.0)
+        if math.isnan(part):
+            raise ValueError("fraction must be a number from 0 to 1")
+        if self._tell is not None:
+            self._tell(self, part, trim_text(message, MESSAGE_LIMIT))
+        return _NOTED
 
     @property
     def log(self) -> FilteringBoundLogger:

@@ -17,7 +17,8 @@ from typing import Any, Final, Literal
 from taskqueue_core.errors import PluginError
 from taskqueue_core.models import DEFAULT_QUEUE, NAME_PATTERN, HandlerInfo, is_name
 from taskqueue_core.plugin.context import TaskContext
-from taskqueue_core.plugin.payload import PayloadType, payload_type
+from taskqueue_core.plugin.payload import PayloadType, payload_type, result_schema
+from taskqueue_core.plugin.schemas import HandlerSchemas
 from taskqueue_core.retry import RetryPolicy
 
 #: Where a handler runs: on the event loop, in a thread beside it, or in a process of its own.
@@ -44,6 +45,7 @@ class Handler:
     queue: str = DEFAULT_QUEUE
     retry: RetryPolicy | None = None
     annotations: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    returns: Any = field(default=None, repr=False)
 
     def __call__(self, ctx: TaskContext, payload: Any) -> Any:
         return self.function(ctx, payload)
@@ -74,14 +76,28 @@ class Handler:
         """
         return self._payload.schema
 
-    def info(self, *, distribution: str = "", version: str = "") -> HandlerInfo:
-        """Describe the handler for the worker's registration."""
+    def schemas(self) -> HandlerSchemas:
+        """Return what payload and result look like, as far as their annotations tell.
+
+        Raises:
+            PluginError: as ``schema`` does.
+        """
+        payload = self.schema()
+        return HandlerSchemas(
+            payload={} if payload == {"type": "object"} else payload,
+            result=result_schema(_return_type(self.function, self.returns, None)),
+        )
+
+    def info(self, *, distribution: str = "", version: str = "", schemas: str = "") -> HandlerInfo:
+        """Describe the handler for the worker's registration; ``schemas`` is their digest."""
         return HandlerInfo(
             queue=self.queue,
             timeout_seconds=self.timeout_seconds,
             max_retries=self.retry.max_retries if self.retry else None,
             distribution=distribution,
             version=version,
+            executor=self.executor,
+            schemas=schemas,
         )
 
     @cached_property
@@ -123,10 +139,10 @@ def handler(
         _check_options(where, timeout=timeout, queue=queue, retry=retry)
         raw = _raw_annotations(where, function)
         frame = inspect.currentframe()
-        caller = frame.f_back if frame else None
+        # Classes defined inside a function are visible only now, in the caller's frame.
+        names = frame.f_back.f_locals if frame and frame.f_back else None
         try:
-            # Classes defined inside a function are visible only now, in the caller's frame.
-            annotations = _evaluate(function, raw, caller.f_locals if caller else None)
+            annotations = _evaluate(function, raw, names)
         except _UNRESOLVED:
             annotations = raw
         return Handler(
@@ -137,6 +153,7 @@ def handler(
             queue=queue,
             retry=retry,
             annotations=annotations,
+            returns=_return_type(function, inspect.signature(function).return_annotation, names),
         )
 
     if not isinstance(task_type, str) or not is_name(task_type):
@@ -224,8 +241,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     """Replace string annotations by what they name in the function's module, or in ``names``.
 
-    Only the two parameters are looked at: the return annotation may name something that exists
-    for type checkers alone.
+    Only these are looked at: another one may name something that exists for type checkers alone.
     """
 
     def stand_in() -> None: ...
@@ -233,3 +249,13 @@ def _evaluate(
     stand_in.__annotations__ = dict(annotations)
     module = getattr(_origin(function), "__globals__", {})
     return typing.get_type_hints(stand_in, module, names, include_extras=True)
+
+
+def _return_type(
+    function: HandlerFunction, annotation: Any, names: Mapping[str, Any] | None
+) -> Any:
+    """Evaluate the return annotation if that can be done; as a text it tells nothing."""
+    try:
+        return _evaluate(function, {"result": annotation}, names)["result"]
+    except Exception:  # noqa: BLE001 (evaluating runs a plugin's code, and nothing depends on it)
+        return annotation

@@ -9,9 +9,11 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from taskqueue_core.errors import PluginError
@@ -20,8 +22,12 @@ from taskqueue_core.models import HandlerInfo
 from taskqueue_core.plugin.discovery import Candidate, find_candidates, normalize
 from taskqueue_core.plugin.handler import Handler
 from taskqueue_core.plugin.loading import HOOK_NAMES, Offer, examine, import_plugin
+from taskqueue_core.plugin.schemas import HandlerSchemas
 
 _log = structlog.get_logger("taskqueue.plugins")
+
+#: Most bytes of schemas that a worker publishes with its registration.
+PUBLISHED_BYTES: Final = 524_288
 
 #: Log lines a minute for one listener that keeps failing: it may be called for every task.
 _FAILURES_PER_MINUTE: Final = 3
@@ -142,10 +148,34 @@ class PluginHost:
         """Return what the worker publishes about its handlers, by task type."""
         return {
             name: one.info(
-                distribution=self._owners[name].distribution, version=self._owners[name].version
+                distribution=self._owners[name].distribution,
+                version=self._owners[name].version,
+                schemas=self.schemas[name].digest if name in self.schemas else "",
             )
             for name, one in self.handlers.items()
         }
+
+    @cached_property
+    def schemas(self) -> Mapping[str, HandlerSchemas]:
+        """What the worker publishes of its handlers' schemas, by task type, as much as may be.
+
+        Those that tell nothing are left out, and so are those that do not fit any more.
+        """
+        found: dict[str, HandlerSchemas] = {}
+        left, size = [], 0
+        for name, one in sorted(self.handlers.items()):
+            schemas = one.schemas()
+            size_of_it = len(msgspec.json.encode(schemas))
+            if schemas == HandlerSchemas():
+                continue
+            if size + size_of_it > PUBLISHED_BYTES:
+                left.append(name)
+                continue
+            size += size_of_it
+            found[name] = schemas
+        if left:
+            _log.warning("too many schemas: these are not published", task_types=left)
+        return MappingProxyType(found)
 
     def listens(self, hook_name: str) -> bool:
         """Tell whether any plugin implements a hook, so that a silent one costs nothing."""

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from taskqueue_core.plugin.control import InvalidPayload
+from taskqueue_core.plugin.schemas import Schema, check_schema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,7 @@ class PayloadType:
     """
 
     decode: Callable[[Any], Any]
-    schema: dict[str, Any]
+    schema: Schema
 
 
 def payload_type(annotation: Any) -> PayloadType:
@@ -29,6 +30,7 @@ def payload_type(annotation: Any) -> PayloadType:
 
     Raises:
         TypeError: nothing here can validate that annotation, or it describes no JSON object.
+        ValueError: its schema may not be published, see ``check_schema``.
     """
     if annotation in (Any, object, inspect.Parameter.empty):
         return PayloadType(decode=_unchanged, schema={})
@@ -42,7 +44,28 @@ def payload_type(annotation: Any) -> PayloadType:
         built = _checked_by_msgspec(annotation)
     if not _describes_object(built.schema):
         raise TypeError(f"a payload is a JSON object, {annotation!r} is not")
+    check_schema(built.schema)
     return built
+
+
+def result_schema(annotation: Any) -> Schema:
+    """Return the JSON Schema of what a handler returns, ``{}`` where its annotation tells none.
+
+    Nothing is checked against it, so whatever is wrong with it only keeps it from being shown.
+    """
+    if annotation in (Any, object, None, type(None), inspect.Signature.empty):
+        return {}
+    try:
+        if hasattr(annotation, "__pydantic_core_schema__"):
+            import pydantic
+
+            schema = pydantic.TypeAdapter[Any](annotation).json_schema(mode="serialization")
+        else:
+            schema = msgspec.json.schema(annotation)
+        check_schema(schema)
+    except Exception:  # noqa: BLE001 (building a schema runs code of the class: a plugin's boundary)
+        return {}
+    return schema
 
 
 def _unchanged(payload: Any) -> Any:
@@ -95,7 +118,7 @@ def _path(location: tuple[int | str, ...]) -> str:
     return "$" + "".join(steps)
 
 
-def _describes_object(schema: dict[str, Any]) -> bool:
+def _describes_object(schema: Schema) -> bool:
     name = str(schema.get("$ref", "")).rpartition("/")[2]
     top = schema.get("$defs", {}).get(name, schema)
     return bool(top.get("type", "object") == "object")

@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from taskqueue_core.broker import BATCH, Broker
+from taskqueue_core.broker.clients import server_time_ms
 from taskqueue_core.events import Event
 from taskqueue_core.keys import Keys, id_to_hex, partition_of
 from taskqueue_core.models import Task
+from taskqueue_core.verification import ledger, lines
+from taskqueue_core.verification.faults import Incident
+from taskqueue_core.verification.fleet import LEASE_SECONDS, Fleet
+from taskqueue_core.verification.oracle import Evidence
 
 #: Keys of a namespace that stay when all its tasks are gone, beside the bells.
 FIXED: Final = frozenset({"meta", "stats", "types", "ev"})
+
+
+async def collect(
+    broker: Broker,
+    fleet: Fleet,
+    *,
+    accepted: Mapping[str, float],
+    submitted_until: float,
+    incidents: Sequence[Incident],
+    slack_seconds: float = 0.0,
+) -> Evidence:
+    """Return all that is known of a run whose processes have ended, for the oracle."""
+    lives = [life for one in fleet.members for life in one.lives]
+    events = await read_events(broker)
+    submitted = {one.data["task_id"] for one in events if one.type == "task.submitted"}
+    return Evidence(
+        accepted=accepted,
+        submitted_until=submitted_until,
+        entries=ledger.read(fleet.ledger),
+        events=events,
+        tasks=await read_tasks(broker, accepted.keys() | submitted),
+        incidents=incidents,
+        stats=await broker.inspection.stats(),
+        lease_seconds=LEASE_SECONDS,
+        broker_offset=await server_time_ms(broker.redis) / 1000 - time.monotonic(),
+        slack_seconds=slack_seconds,
+        lines=lines.read(lives),
+        ready=lines.ready(lives),
+    )
 
 
 async def read_events(broker: Broker) -> list[Event]:

@@ -34,7 +34,9 @@ def rows(report: Report) -> Iterator[tuple[str, str]]:
     yield "tasks of killed workers run again", str(len(waits))
     for percent in (50, 99):
         yield f"redelivery p{percent} (ms)", f"{oracle.percentile(waits, percent) * 1000:.0f}"
-    slowest = max((seconds for _, seconds in oracle.resumptions(evidence)), default=0.0)
+    returns = [seconds for _, seconds in oracle.resumptions(evidence)]
+    slowest = max(returns, default=0.0)
+    yield "returns to work (starts and 201s)", str(len(returns))
     yield "slowest return to work (s)", f"{slowest:.1f}"
     most = max(map(oracle.lines_a_minute, evidence.lines.values()), default=0)
     yield "most log lines a minute of a process", str(most)

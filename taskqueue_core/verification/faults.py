@@ -27,6 +27,8 @@ from taskqueue_core.verification.proxy import Mode
 
 #: Who an incident of the broker is told of.
 BROKER: Final = "broker"
+#: How long a run must be, in seconds, for 50 deaths of workers, 50 of servers, 20 of the broker.
+FULL_SECONDS: Final = 270.0
 
 
 class Kind(StrEnum):
@@ -99,11 +101,11 @@ class Amounts:
 
 
 def amounts_for(seconds: float) -> Amounts:
-    """Return the faults for a run of so many seconds: 50, 50 and 20 kills in seven minutes.
+    """Return the faults for a run of so many seconds: 50, 50 and 20 kills in 270 of them.
 
     There is one of each at least, of those that last only where there is time for them.
     """
-    share = seconds / 420
+    share = seconds / FULL_SECONDS
     fewest = 1 if seconds >= 30 else 0
 
     def part(whole: float, fewest: int = 1) -> int:

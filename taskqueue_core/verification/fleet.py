@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -17,10 +18,15 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, Literal
 
-from taskqueue_core.broker import with_url
+import httpx
+
+from taskqueue_core.broker import Broker, with_url
 from taskqueue_core.config import child_environ
+from taskqueue_core.errors import BrokerUnavailableError
+from taskqueue_core.plugin.discovery import find_candidates
 from taskqueue_core.processes import PARENT_PIPE_VARIABLE, bind_listener
 from taskqueue_core.settings import Settings
 from taskqueue_core.verification import ledger
@@ -28,7 +34,10 @@ from taskqueue_core.verification.proxy import Proxy, Streams, through
 
 Kind = Literal["worker", "server"]
 
-#: Longest wait for a process to end when it is told to.
+#: Short, so that a run sees many of them lapse.
+LEASE_SECONDS: Final = 5.0
+#: Longest waits, in seconds: for the processes to start, and for one to end when it is told to.
+START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 15.0
 _COMMANDS: Final[dict[Kind, list[str]]] = {
     "worker": ["-m", "taskqueue_core.worker"],
@@ -69,6 +78,44 @@ class Member:
         return self.process is not None and self.process.poll() is None
 
 
+def fleet_settings(settings: Settings) -> Settings:
+    """Return the settings of the fleet: a namespace of its own, short leases, no foreign plugin."""
+    others = {one.distribution for one in find_candidates()} - {ledger.DISTRIBUTION}
+    queue = settings.queue.model_copy(
+        update={
+            "namespace": f"verify-{secrets.token_hex(6)}",
+            "max_lost_leases": 100,
+            "max_queue_size": 1_000_000,
+            "rate_limit_rps": 1_000_000,
+            "task_retention_days": 1.0,
+            "dead_letter_retention_days": 1.0,
+        }
+    )
+    worker = settings.worker.model_copy(
+        update={
+            "id": "",
+            "queues": (),
+            "concurrency": 8,
+            "heartbeat_interval_seconds": LEASE_SECONDS / 3,
+            "lease_seconds": LEASE_SECONDS,
+            "shutdown_timeout_seconds": 10.0,
+        }
+    )
+    defaults = Settings()
+    return settings.model_copy(
+        update={
+            "log_level": "info",
+            "queue": queue,
+            "worker": worker,
+            "server": defaults.server,
+            "auth": defaults.auth,
+            "metrics": defaults.metrics,
+            "events": defaults.events.model_copy(update={"max_length": 1_000_000}),
+            "plugins": defaults.plugins.model_copy(update={"disabled": tuple(sorted(others))}),
+        }
+    )
+
+
 class Fleet:
     """Servers and workers on one machine; an async context manager that ends all of them."""
 
@@ -81,6 +128,9 @@ class Fleet:
         self._folder = folder
         self._dial = dial
         self._lifeline = os.pipe()
+        self._bytecode = TemporaryDirectory(
+            prefix="taskqueue-bytecode-", ignore_cleanup_errors=True
+        )
         ledger.install(folder)
 
     async def __aenter__(self) -> Fleet:
@@ -126,6 +176,12 @@ class Fleet:
             ledger.LEDGER_VARIABLE: str(self.ledger),
             ledger.MEMBER_VARIABLE: name,
         }
+        if sys.dont_write_bytecode:
+            # A hundred starts would compile everything again and leave no time for work.
+            environ |= {
+                "PYTHONDONTWRITEBYTECODE": "",
+                "PYTHONPYCACHEPREFIX": self._bytecode.name,
+            }
         command = [sys.executable, *_COMMANDS[member.kind]]
         inherited = [self._lifeline[0]]
         if member.listener:
@@ -182,6 +238,38 @@ class Fleet:
         except subprocess.TimeoutExpired:
             return None
 
+    async def until_ready(self, broker: Broker) -> None:
+        """Wait until every server answers and every worker has registered.
+
+        Raises:
+            BrokerUnavailableError: a process ended instead, or they took longer than a minute.
+        """
+        end = time.monotonic() + START_SECONDS
+        async with httpx.AsyncClient(timeout=5) as http:
+            while time.monotonic() < end:
+                with contextlib.suppress(httpx.TransportError):
+                    answers = [await http.get(f"{url}/admin/health") for url in self.urls]
+                    workers = len(await broker.inspection.workers())
+                    is_whole = workers == len(self.of("worker"))
+                    if is_whole and all(one.is_success for one in answers):
+                        return
+                if dead := next(self.ended(), None):
+                    log = dead.lives[-1].log.read_text()
+                    raise BrokerUnavailableError(f"{dead.life} did not start:\n{log[-2000:]}")
+                await asyncio.sleep(0.1)
+        raise BrokerUnavailableError(f"the fleet did not start within {START_SECONDS:g} s")
+
+    async def stop_all(self) -> list[str]:
+        """Ask every process to end; what is said of those that did not, or not well."""
+        codes = await asyncio.gather(*map(self.stop, self.members))
+        found = []
+        for member, code in zip(self.members, codes, strict=True):
+            # A server ends by the signal itself, once it has answered everybody.
+            if code != 0 and not (member.kind == "server" and code == -signal.SIGTERM):
+                said = "did not stop" if code is None else f"stopped with exit code {code}"
+                found.append(f"{member.life} {said}")
+        return found
+
     async def close(self) -> None:
         """End every process and every proxy."""
         for member in self.members:
@@ -193,3 +281,4 @@ class Fleet:
         for descriptor in self._lifeline:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+        self._bytecode.cleanup()

@@ -40,12 +40,15 @@ class Evidence:
     incidents: Sequence[Incident]
     stats: Mapping[str, int]
     lease_seconds: float
+    submitted_until: float
     #: What to subtract from the seconds of the broker's clock.
     broker_offset: float = 0.0
     #: Beside what is allowed anyway: for machines that are busy with other things.
     slack_seconds: float = 0.0
     #: Process -> the times of its log lines, those of its start left out.
     lines: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    #: Process -> when it was ready to work.
+    ready: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def starts(self) -> dict[str, list[Entry]]:
@@ -72,6 +75,23 @@ class Evidence:
     def ends(self) -> set[tuple[str, int]]:
         """Task and fence of every handler that came to its end."""
         return {(entry.task_id, entry.fence) for entry in self.entries if entry.what == "end"}
+
+    @cached_property
+    def deaths(self) -> dict[str, float]:
+        """Process -> when it was killed."""
+        kinds = (Kind.WORKER_KILL, Kind.SERVER_KILL)
+        return {one.who: one.began for one in self.incidents if one.kind in kinds}
+
+    def is_served(self, began: float, ended: float) -> bool:
+        """Whether a server and a worker were ready, and left in peace, between two times."""
+        well = {
+            name.partition("-")[0]
+            for name, at in self.ready.items()
+            if at <= began
+            and self.deaths.get(name, ended) >= ended
+            and not self.disturbed(name, began, ended)
+        }
+        return well >= {"server", "worker"}
 
     def disturbed(self, who: str, began: float, ended: float) -> bool:
         """Whether something was done to a process between two times."""
@@ -153,7 +173,7 @@ def unexplained_start(evidence: Evidence) -> Iterator[str]:
         unexplained = [
             (first, then)
             for first, then in pairwise(starts)
-            if not evidence.disturbed(first.member, first.at, then.at)
+            if not evidence.disturbed(first.member, _kept_from(evidence, first, then), then.at)
         ]
         allowed = _planned_failures(task)
         if len(unexplained) > allowed:
@@ -162,6 +182,14 @@ def unexplained_start(evidence: Evidence) -> Iterator[str]:
                 for first, then in unexplained
             )
             yield f"task {task_id} ran again without a cause ({allowed} failures planned): {shown}"
+
+
+def _kept_from(evidence: Evidence, first: Entry, then: Entry) -> float:
+    """Return since when a worker must have been well to keep a task that another one has started.
+
+    Thawed, it may begin what it was given before, and lost a lease ago.
+    """
+    return first.at if first.at <= then.at else then.at - evidence.lease_seconds
 
 
 def _planned_failures(task: Task) -> int:
@@ -198,10 +226,9 @@ def redeliveries(evidence: Evidence) -> list[float]:
     Those in which the broker was away meanwhile are left out: leases are extended then.
     """
     waits = []
-    kills = {one.who: one.began for one in evidence.incidents if one.kind is Kind.WORKER_KILL}
     for task_id, starts in evidence.starts.items():
         for first, then in pairwise(starts):
-            died = kills.get(first.member)
+            died = evidence.deaths.get(first.member)
             is_over = (task_id, first.fence) in evidence.ends
             if died is None or not first.at <= died <= then.at or is_over:
                 continue
@@ -214,7 +241,10 @@ def redeliveries(evidence: Evidence) -> list[float]:
 
 
 def slow_return(evidence: Evidence) -> Iterator[str]:
-    """Work goes on, and submissions are accepted, within five seconds of the broker's return."""
+    """Work goes on, and submissions are accepted, within five seconds of the broker's return.
+
+    That is promised by processes that are there: how long others take to start is not the broker's.
+    """
     limit = RESUME_SECONDS + evidence.slack_seconds
     for what, seconds in resumptions(evidence):
         if seconds > limit:
@@ -222,20 +252,30 @@ def slow_return(evidence: Evidence) -> Iterator[str]:
 
 
 def resumptions(evidence: Evidence) -> list[tuple[str, float]]:
-    """Return what went on how many seconds after each absence of the broker."""
-    kinds = OF_BROKER - {Kind.CLIENT_KILL, Kind.RESETS}
+    """Return what went on how many seconds after each absence of the broker.
+
+    Where nothing did, it is the seconds until submissions ended. What took more than five seconds
+    is left out when the next absence came earlier, or there was no worker or no server, all ready
+    and undisturbed, in the five.
+    """
     found = []
-    accepted = sorted(evidence.accepted.values())
+    absences = sorted(
+        (one for one in evidence.incidents if one.kind in OF_BROKER), key=lambda one: one.began
+    )
+    following = [*(one.began for one in absences[1:]), float("inf")]
     began = sorted(entry.at for entry in evidence.entries if entry.what == "start")
-    for one in evidence.incidents:
-        if one.kind in kinds:
-            found.append((f"{one.kind}: the first start", _first_after(began, one.ended)))
-            found.append((f"{one.kind}: the first 201", _first_after(accepted, one.ended)))
+    accepted = sorted(evidence.accepted.values())
+    for one, next_began in zip(absences, following, strict=False):
+        for what, times in (("the first start", began), ("the first 201", accepted)):
+            at = _first_after(times, one.ended, evidence.submitted_until)
+            limit = one.ended + RESUME_SECONDS
+            if at <= limit or (limit < next_began and evidence.is_served(one.ended, limit)):
+                found.append((f"{one.kind}: {what}", max(0.0, at - one.ended)))
     return found
 
 
-def _first_after(times: Sequence[float], moment: float) -> float:
-    return next((at - moment for at in times if at >= moment), 0.0)
+def _first_after(times: Sequence[float], moment: float, otherwise: float) -> float:
+    return next((at for at in times if at >= moment), otherwise)
 
 
 def noisy(evidence: Evidence) -> Iterator[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import secrets
-import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -15,26 +13,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-import httpx
-
 from taskqueue_core.broker import Broker, configured_url, open_broker, with_url
-from taskqueue_core.broker.clients import server_time_ms
 from taskqueue_core.broker.embedded import EmbeddedBroker
-from taskqueue_core.errors import BrokerUnavailableError
-from taskqueue_core.plugin.discovery import find_candidates
 from taskqueue_core.processes import bind_listener
 from taskqueue_core.settings import Settings
-from taskqueue_core.verification import aftermath, ledger, lines
+from taskqueue_core.verification import aftermath
+from taskqueue_core.verification.aftermath import collect
 from taskqueue_core.verification.faults import Amounts, Incident, Saboteur, amounts_for, schedule
-from taskqueue_core.verification.fleet import Fleet
+from taskqueue_core.verification.fleet import LEASE_SECONDS, Fleet, fleet_settings
 from taskqueue_core.verification.oracle import Evidence, judge
 from taskqueue_core.verification.proxy import dialer
 from taskqueue_core.verification.submitter import Submitter, Tally
 
 SERVERS: Final = 2
 WORKERS: Final = 3
-#: Longest waits, in seconds: for the processes to start, and for the last task to end.
-START_SECONDS: Final = 60.0
+#: Longest wait, in seconds, for the last task to end.
 DRAIN_SECONDS: Final = 60.0
 #: What a run takes beside the time of its faults, about.
 OVERHEAD_SECONDS: Final = 30.0
@@ -42,7 +35,6 @@ OVERHEAD_SECONDS: Final = 30.0
 _CLIENTS: Final = 4
 #: What a run leaves in its folder.
 _FILES: Final = ("ledger.jsonl", "accepted.jsonl", "server-*.log", "worker-*.log")
-_LEASE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +84,7 @@ async def verify(settings: Settings, plan: Plan, tell: Callable[[str], None]) ->
         if not configured_url(settings):
             embedded = stack.enter_context(_own_broker(Path(temporary)))
             settings = with_url(settings, embedded.tcp_url or "")
-        settings = _settings(with_url(settings, configured_url(settings)))
+        settings = fleet_settings(with_url(settings, configured_url(settings)))
         folder = plan.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for pattern in _FILES:
@@ -105,44 +97,6 @@ def _own_broker(folder: Path) -> EmbeddedBroker:
     with bind_listener("127.0.0.1", 0) as listener:
         port = int(listener.getsockname()[1])
     return EmbeddedBroker(folder / "broker", port=port)
-
-
-def _settings(settings: Settings) -> Settings:
-    """Return the settings of the fleet: a namespace of its own, short leases, no foreign plugin."""
-    others = {one.distribution for one in find_candidates()} - {ledger.DISTRIBUTION}
-    queue = settings.queue.model_copy(
-        update={
-            "namespace": f"verify-{secrets.token_hex(6)}",
-            "max_lost_leases": 100,
-            "max_queue_size": 1_000_000,
-            "rate_limit_rps": 1_000_000,
-            "task_retention_days": 1.0,
-            "dead_letter_retention_days": 1.0,
-        }
-    )
-    worker = settings.worker.model_copy(
-        update={
-            "id": "",
-            "queues": (),
-            "concurrency": 8,
-            "heartbeat_interval_seconds": _LEASE_SECONDS / 3,
-            "lease_seconds": _LEASE_SECONDS,
-            "shutdown_timeout_seconds": 10.0,
-        }
-    )
-    defaults = Settings()
-    return settings.model_copy(
-        update={
-            "log_level": "info",
-            "queue": queue,
-            "worker": worker,
-            "server": defaults.server,
-            "auth": defaults.auth,
-            "metrics": defaults.metrics,
-            "events": defaults.events.model_copy(update={"max_length": 1_000_000}),
-            "plugins": defaults.plugins.model_copy(update={"disabled": tuple(sorted(others))}),
-        }
-    )
 
 
 class _Run:
@@ -170,7 +124,8 @@ class _Run:
                 await fleet.add("server")
             for _ in range(WORKERS):
                 await fleet.add("worker")
-            await self._until_ready(broker, fleet)
+            await fleet.until_ready(broker)
+            self._say(f"{SERVERS} servers and {WORKERS} workers are ready")
             submitter = Submitter(
                 fleet.urls,
                 self._folder / "accepted.jsonl",
@@ -181,7 +136,8 @@ class _Run:
             await self._disturb(saboteur, submitter)
             await self._drain(broker)
             self._found += saboteur.died
-            await self._stop(fleet)
+            self._say("stopping the fleet")
+            self._found += await fleet.stop_all()
             evidence = await self._evidence(broker, fleet, submitter.tally, saboteur.incidents)
             self._found += submitter.tally.unexpected
             self._found += await broker.inspection.audit()
@@ -215,29 +171,13 @@ class _Run:
             self._say("no proxy before a cluster or sentinels: only processes are disturbed")
         return Fleet(self._settings, self._folder, dial)
 
-    async def _until_ready(self, broker: Broker, fleet: Fleet) -> None:
-        end = time.monotonic() + START_SECONDS
-        async with httpx.AsyncClient(timeout=5) as http:
-            while time.monotonic() < end:
-                with contextlib.suppress(httpx.TransportError):
-                    answers = [await http.get(f"{url}/admin/health") for url in fleet.urls]
-                    workers = len(await broker.inspection.workers())
-                    if workers == WORKERS and all(one.is_success for one in answers):
-                        self._say(f"{SERVERS} servers and {WORKERS} workers are ready")
-                        return
-                if dead := next(fleet.ended(), None):
-                    log = dead.lives[-1].log.read_text()
-                    raise BrokerUnavailableError(f"{dead.life} did not start:\n{log[-2000:]}")
-                await asyncio.sleep(0.1)
-        raise BrokerUnavailableError(f"the fleet did not start within {START_SECONDS:g} s")
-
     async def _disturb(self, saboteur: Saboteur, submitter: Submitter) -> None:
         plan = self._plan
         tracks = schedule(
             self._rng,
             plan.amounts or amounts_for(plan.seconds),
             seconds=plan.seconds,
-            lease_seconds=_LEASE_SECONDS,
+            lease_seconds=LEASE_SECONDS,
             owns_broker=self._embedded is not None,
         )
         watching = asyncio.create_task(saboteur.watch())
@@ -270,33 +210,17 @@ class _Run:
             f"{workers} workers are registered"
         )
 
-    async def _stop(self, fleet: Fleet) -> None:
-        self._say("stopping the fleet")
-        codes = await asyncio.gather(*(fleet.stop(member) for member in fleet.members))
-        for member, code in zip(fleet.members, codes, strict=True):
-            # A server ends by the signal itself, once it has answered everybody.
-            if code != 0 and not (member.kind == "server" and code == -signal.SIGTERM):
-                said = "did not stop" if code is None else f"stopped with exit code {code}"
-                self._found.append(f"{member.life} {said}")
-
     async def _evidence(
         self, broker: Broker, fleet: Fleet, tally: Tally, incidents: list[Incident]
     ) -> Evidence:
-        accepted = {one.task_id: one.at for one in tally.accepted}
         for task_id, count in Counter(one.task_id for one in tally.accepted).items():
             if count > 1:
                 self._found.append(f"task {task_id} was accepted {count} times")
-        events = await aftermath.read_events(broker)
-        submitted = {one.data["task_id"] for one in events if one.type == "task.submitted"}
-        return Evidence(
-            accepted=accepted,
-            entries=ledger.read(fleet.ledger),
-            events=events,
-            tasks=await aftermath.read_tasks(broker, accepted.keys() | submitted),
+        return await collect(
+            broker,
+            fleet,
+            accepted={one.task_id: one.at for one in tally.accepted},
+            submitted_until=tally.until,
             incidents=incidents,
-            stats=await broker.inspection.stats(),
-            lease_seconds=_LEASE_SECONDS,
-            broker_offset=await server_time_ms(broker.redis) / 1000 - time.monotonic(),
             slack_seconds=self._plan.slack_seconds,
-            lines=lines.read(life for one in fleet.members for life in one.lives),
         )

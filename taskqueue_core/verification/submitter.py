@@ -28,13 +28,17 @@ class Accepted(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the submissions. ``slowest_seconds`` is the longest wait for any answer."""
+    """What became of the submissions, which went on ``until`` some time.
+
+    ``slowest_seconds`` is the longest wait for any answer.
+    """
 
     accepted: list[Accepted] = field(default_factory=list)
     refused: int = 0
     unanswered: int = 0
     unexpected: list[str] = field(default_factory=list)
     slowest_seconds: float = 0.0
+    until: float = 0.0
 
 
 class Submitter:
@@ -55,7 +59,10 @@ class Submitter:
         async with httpx.AsyncClient(timeout=ANSWER_SECONDS, limits=limits) as http:
             with self._journal.open("ab", buffering=0) as journal:
                 calls = [self._client(http, journal, clients) for _ in range(clients)]
-                await asyncio.gather(*calls)
+                try:
+                    await asyncio.gather(*calls)
+                finally:
+                    self.tally.until = time.monotonic()
 
     async def _client(self, http: httpx.AsyncClient, journal: Any, clients: int) -> None:
         while True:

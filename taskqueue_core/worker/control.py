@@ -7,16 +7,18 @@ its queues empty; a token that arrives when no slot is free is put back for some
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from taskqueue_core.broker import WorkerSession
-from taskqueue_core.broker.clients import Client, translated
+from taskqueue_core.broker.clients import Client, attempted
+from taskqueue_core.errors import BrokerFullError
 from taskqueue_core.keys import ANY_QUEUE
 from taskqueue_core.worker.fetcher import Fetcher
 
-#: Longest block in seconds; the scheduler looks at the queues as often, in case a bell was lost.
-BLOCK_SECONDS: Final = 4.0
+#: Longest block in seconds. A lost bell goes unnoticed for less: the scheduler looks more often.
+BLOCK_SECONDS: Final = 5.0
 
 
 class Control:
@@ -43,7 +45,7 @@ class Control:
 
 
 class Bell:
-    """The bells of the queues that a fetcher serves.
+    """The bells of the queues that a fetcher serves, and the worker's own.
 
     A choosy worker serves the queues it was told to, and leaves the bell for new ones to others.
     ``answers`` counts those of Redis, rung or not, errors included.
@@ -58,6 +60,7 @@ class Bell:
         self._listening: asyncio.Task[tuple[bytes, bytes] | None] | None = None
         self._redis = redis
         self._keys = session.keys
+        self._own = session.keys.own_bell(session.worker_id)
         self._fetcher = fetcher
 
     @property
@@ -79,7 +82,7 @@ class Bell:
         """Wait until the queues are empty, then for a bell, then have the fetcher look."""
         await self._fetcher.went_dry.wait()
         queues = self._queues if self._is_choosy else [*self._queues, ANY_QUEUE]
-        bells = [self._keys.bell(queue) for queue in queues]
+        bells = [self._own, *map(self._keys.bell, queues)]
         self._listening = asyncio.create_task(_pop(self._redis, bells))
         try:
             await asyncio.wait([self._listening])
@@ -89,19 +92,20 @@ class Bell:
         found = None if self._listening.cancelled() else self._listening.result()
         if found is None:
             return 0.0
-        is_for_others = not self._fetcher.can_take
+        is_for_others = not self._fetcher.can_take and found[0] != self._own.encode()
         self._fetcher.wake()
         if is_for_others:
-            await _push(self._redis, *found)
+            # A full Redis takes nothing back; a lost token costs seconds.
+            with contextlib.suppress(BrokerFullError):
+                await _push(self._redis, *found)
         return 0.0
 
 
 async def _pop(redis: Client, keys: list[str]) -> tuple[bytes, bytes] | None:
-    with translated():
-        found: Any = await redis.blpop(keys, timeout=BLOCK_SECONDS)
+    # One attempt: to repeat a pop whose answer was lost would lose an element.
+    found: Any = await attempted(redis, 0, lambda: redis.blpop(keys, timeout=BLOCK_SECONDS))
     return (found[0], found[1]) if found else None
 
 
 async def _push(redis: Client, key: bytes, token: bytes) -> None:
-    with translated():
-        await redis.lpush(key.decode(), token)
+    await attempted(redis, 0, lambda: redis.lpush(key.decode(), token))

@@ -92,6 +92,7 @@ class Desk:
         self.has_beat.set()
         self.recovery.beat_answered()
         self.pause.saw(is_on=beat.is_paused, asked_at=answer.asked_at)
+        self.registration.saw_version(beat.queues_version)
 
     def beat_failed(self, error: Exception) -> None:
         """Hear that a heartbeat was not answered, or with an error."""

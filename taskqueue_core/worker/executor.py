@@ -35,7 +35,8 @@ class Executor:
 
     With ``children``, handlers that ask for a process run there, and so does every task that has
     cost a worker its lease before, alone: it may take its process along. Without, all run here.
-    ``on_stuck`` is told the id of a task whose handler is at work long after its deadline.
+    ``on_stuck`` is told the id of a task whose handler is at work long after its deadline,
+    ``on_progress`` what a handler says about its progress, from any thread.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Executor:
         self.stuck = 0
         self.children: Children | None = None
         self.on_stuck: Callable[[str], None] = _nobody
+        self.on_progress: Callable[[TaskContext, float, str], None] | None = None
         self._concurrency = settings.worker.concurrency
         self._result_limit = settings.worker.max_result_bytes
         self._host = host
@@ -79,7 +81,7 @@ class Executor:
             self._misrouted(delivery)
             return
         plan = self._plans.plan(delivery, handler)
-        running = Running(delivery, handler, plan, self._grace_seconds)
+        running = Running(delivery, handler, plan, self._grace_seconds, self.on_progress)
         if self.children and (delivery.lost_leases or handler.executor == "process"):
             running.is_apart = True
         self.running[delivery.digits, delivery.number] = running
@@ -205,7 +207,10 @@ class Executor:
             return
         running.is_over = True
         if outcome.kind is not OutcomeKind.RELEASE:
-            self._measurements.ran(running.delivery.type, outcome.duration_ms)
+            is_completed = outcome.kind is OutcomeKind.COMPLETE
+            self._measurements.ran(
+                running.delivery.type, outcome.duration_ms, is_completed=is_completed
+            )
         if outcomes.will_retry(outcome):
             self._measurements.will_retry(running.delivery.type, outcome.delay_ms)
         self._report(outcome)

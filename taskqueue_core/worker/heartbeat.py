@@ -137,6 +137,7 @@ class Heartbeat:
             active=self._executor.active(),
             types=self._types,
             counters=self._counters,
+            rates=self._measurements.rates(),
             forgotten_ms=round(2 * self._interval * 1000),
             streams=streams,
         )

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
 
 from taskqueue_core.metrics import (
     DURATION,
@@ -15,17 +19,58 @@ from taskqueue_core.metrics import (
     field,
 )
 
+#: The time in seconds over which rates are taken, and the steps in which it moves on.
+RATE_SECONDS: Final = 60.0
+_STEP_SECONDS: Final = 5.0
+
+
+class _Rate:
+    """How often something happened a second, over the last minute or since the start."""
+
+    def __init__(self, now: float) -> None:
+        self._start = now
+        self._steps: deque[tuple[float, int]] = deque()
+
+    def add(self, now: float) -> None:
+        """Count one."""
+        if self._steps and now - self._steps[-1][0] < _STEP_SECONDS:
+            begun, count = self._steps.pop()
+            self._steps.append((begun, count + 1))
+        else:
+            self._steps.append((now, 1))
+        self._forget(now)
+
+    def read(self, now: float) -> float:
+        """Return the mean."""
+        self._forget(now)
+        seconds = min(max(now - self._start, 1.0), RATE_SECONDS)
+        return sum(count for _, count in self._steps) / seconds
+
+    def _forget(self, now: float) -> None:
+        while self._steps and now - self._steps[0][0] >= RATE_SECONDS:
+            self._steps.popleft()
+
 
 class Measurements:
     """Histograms of run times and waits; added to by the loop, taken by the heartbeat thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
+        self._clock = clock
+        self._completed, self._failed = _Rate(clock()), _Rate(clock())
 
-    def ran(self, task_type: str, duration_ms: int) -> None:
+    def ran(self, task_type: str, duration_ms: int, *, is_completed: bool) -> None:
         """Count one finished attempt."""
         self._add(DURATION, DURATION_SUM, task_type, duration_ms)
+        with self._lock:
+            (self._completed if is_completed else self._failed).add(self._clock())
+
+    def rates(self) -> tuple[float, float]:
+        """Return how many tasks are completed, and how many attempts fail, a second."""
+        with self._lock:
+            now = self._clock()
+            return self._completed.read(now), self._failed.read(now)
 
     def waited(self, priority: int, wait_ms: int) -> None:
         """Count the time one task spent waiting in its queue."""

@@ -16,10 +16,8 @@ from taskqueue_core.retry import RetryPolicy
 #: Longest wait before a retry that a handler or its policy can ask for, in seconds: ten years.
 RETRY_CAP_SECONDS: Final = 315_360_000.0
 
-#: Longest wait of a task whose type no worker here handles, in ms; see ``hold.lua``.
-HOLD_CAP_MS: Final = 5_000
-#: The same when no live worker anywhere handles it.
-UNHANDLED_CAP_MS: Final = 30_000
+#: Time in ms after which any worker looks again at a held task that no worker has asked for.
+HOLD_MS: Final = 30_000
 
 
 class TimedOut(Exception):  # noqa: N818 (it is an outcome, not a bug)
@@ -101,12 +99,12 @@ def release(delivery: Delivery) -> Outcome:
     return Outcome(delivery=delivery, kind=OutcomeKind.RELEASE)
 
 
-def hold(delivery: Delivery, *, is_handled: bool, give_up_seconds: float) -> Outcome:
+def hold(delivery: Delivery, *, give_up_seconds: float) -> Outcome:
     """Return the outcome of a delivery whose type this worker does not know."""
     return Outcome(
         delivery=delivery,
         kind=OutcomeKind.HOLD,
-        delay_ms=HOLD_CAP_MS if is_handled else UNHANDLED_CAP_MS,
+        delay_ms=HOLD_MS,
         duration_ms=round(give_up_seconds * 1000),
     )
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+import msgspec
 import structlog
 
 from taskqueue_core._version import __version__
@@ -14,10 +17,11 @@ from taskqueue_core.broker import Broker, WorkerSession
 from taskqueue_core.errors import SettingsError
 from taskqueue_core.logs import Throttle
 from taskqueue_core.models import HandlerInfo
+from taskqueue_core.plugin.schemas import HandlerSchemas
 from taskqueue_core.settings import WorkerSettings
 
-#: Seconds between looks for new queues.
-REFRESH_SECONDS: Final = 1.0
+#: Most characters of the host's name that are published.
+HOST_LENGTH: Final = 64
 
 
 class Registration:
@@ -29,6 +33,7 @@ class Registration:
         session: WorkerSession,
         settings: WorkerSettings,
         handlers: Mapping[str, HandlerInfo],
+        schemas: Mapping[str, HandlerSchemas],
         *,
         on_queues: Callable[[Sequence[str]], None],
         throttle: Throttle,
@@ -38,6 +43,8 @@ class Registration:
         self._session = session
         self._settings = settings
         self._handlers = handlers
+        # Who lists workers asks the first partition; the schemas are too large for copies.
+        self._schemas = msgspec.json.encode(dict(schemas)) if self.partition == 0 else b""
         self._on_queues = on_queues
         self._throttle = throttle
         self._version = -1
@@ -53,7 +60,12 @@ class Registration:
         self._is_due.set()
 
     def saw_version(self, version: int) -> None:
-        """Note the version of the set of queues; another one means there are new ones."""
+        """Note the version of the set of queues; another one means there are new ones.
+
+        The bell for a new queue wakes one worker. The others must know of it before a lease of
+        its tasks can run out, for they may have to take them over: heartbeats, of which there
+        are two in a lease at least, are answered with the version.
+        """
         if version != self._version:
             self._version = version
             self._is_due.set()
@@ -73,6 +85,8 @@ class Registration:
             version=__version__,
             queues=self._settings.queues,
             handlers=self._handlers,
+            schemas=self._schemas,
+            process=f"{os.getpid()} {socket.gethostname()[:HOST_LENGTH]}",
         )
         if taken_ms is None:
             self._waiting_since = None
@@ -94,16 +108,6 @@ class Registration:
             if not is_done:
                 self._is_due.set()
         return 0.0
-
-    async def refresh(self) -> float:
-        """Look for new queues; the seconds until the next look.
-
-        The bell for a new queue wakes one worker. The others must know of it before a lease of
-        its tasks can run out, for they may have to take them over.
-        """
-        if not self._settings.queues:
-            await self._read_queues()
-        return REFRESH_SECONDS
 
     async def _read_queues(self) -> None:
         queues: Sequence[str] = self._settings.queues

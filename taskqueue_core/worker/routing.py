@@ -1,7 +1,7 @@
 """What to do with tasks of a type that this worker has no handler for.
 
 They are put aside, never straight back: two workers with different plugins would toss them to and
-fro. See ``hold.lua`` for how long.
+fro. The broker calls the workers that have a handler, see ``held.lua``.
 """
 
 from __future__ import annotations
@@ -50,36 +50,33 @@ class Misrouted:
         self._log = structlog.get_logger("taskqueue.worker").bind(worker_id=worker_id)
 
     def take(self, delivery: Delivery) -> None:
-        """Put a delivery aside."""
-        task = asyncio.create_task(self._put_aside(delivery))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        """Put a delivery aside, and say once in a while whose it is."""
+        self._report(outcomes.hold(delivery, give_up_seconds=self._give_up_seconds))
+        if self._throttle.allow(f"misrouted {delivery.type}"):
+            task = asyncio.create_task(self._warn(delivery.type))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def reported(self) -> None:
-        """Wait until everything that came here has been reported."""
+    async def logged(self) -> None:
+        """Wait until every warning is out."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _put_aside(self, delivery: Delivery) -> None:
-        workers = await self._handlers_of(delivery.type)
-        if self._throttle.allow(f"misrouted {delivery.type}"):
-            self._log.warning(
-                "no handler here for this type, task put aside",
-                task_type=delivery.type,
-                handled_by=workers[:_NAMED] or "no live worker",
-            )
-        self._report(
-            outcomes.hold(delivery, is_handled=bool(workers), give_up_seconds=self._give_up_seconds)
+    async def _warn(self, task_type: str) -> None:
+        workers = await self._handlers_of(task_type)
+        self._log.warning(
+            "no handler here for this type, task put aside",
+            task_type=task_type,
+            handled_by=workers[:_NAMED] or "no live worker",
         )
 
     async def _handlers_of(self, task_type: str) -> list[str]:
-        # One at a time: a hundred misrouted tasks ask once.
+        # One at a time: a hundred misrouted types ask once.
         async with self._reading:
             if time.monotonic() > self._read_at + _FRESH_SECONDS:
                 try:
                     self._handled_by = await self._read()
                 except (BrokerError, ValueError) as error:
-                    # The task has to be put aside in any case, if need be by what was known.
                     self._log.debug("cannot tell who handles what", error=str(error))
                 else:
                     self._read_at = time.monotonic()

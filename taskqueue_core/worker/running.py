@@ -49,7 +49,14 @@ class Running:
         "trace",
     )
 
-    def __init__(self, delivery: Delivery, handler: Handler, plan: Plan, grace: float) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        handler: Handler,
+        plan: Plan,
+        grace: float,
+        tell: Callable[[TaskContext, float, str], None] | None = None,
+    ) -> None:
         started = time.monotonic()
         try:
             self.payload, metadata = decode_body(delivery.body)
@@ -71,6 +78,7 @@ class Running:
             metadata=metadata,
             deadline=self.alarm,
             fence=str(delivery.number),
+            _tell=tell,
         )
         self.task: asyncio.Task[None] | None = None
         self.trace: str | None = None

@@ -18,6 +18,7 @@ from taskqueue_core.worker.fetcher import LANES, Fetcher
 from taskqueue_core.worker.heartbeat import Heartbeat, HeartbeatCalls
 from taskqueue_core.worker.loop import Backoff
 from taskqueue_core.worker.measurements import Measurements
+from taskqueue_core.worker.progress import Progress
 from taskqueue_core.worker.recovery import Recovery
 from taskqueue_core.worker.registration import Registration
 from taskqueue_core.worker.routing import Misrouted
@@ -82,6 +83,7 @@ class Section:
             self.session,
             settings,
             shared.host.infos(),
+            shared.host.schemas,
             on_queues=self._serve,
             throttle=shared.throttle,
         )
@@ -89,6 +91,7 @@ class Section:
             shared.blocking, self.session, self.fetcher, is_choosy=bool(settings.queues)
         )
         self.heartbeat = self._make_heartbeat(shared)
+        self.progress = Progress(self.session, shared.executor, shared.post)
 
     def _make_heartbeat(self, shared: Shared) -> Heartbeat:
         return Heartbeat(
@@ -108,8 +111,8 @@ class Section:
         """Return what is repeated until the worker stops, recovery and registration apart."""
         return {
             f"scheduler {self.partition}": self.desk.scheduler.run_once,
-            f"queues {self.partition}": self.registration.refresh,
             f"bell {self.partition}": self.bell.run_once,
+            f"progress {self.partition}": self.progress.run_once,
         }
 
     def _serve(self, queues: Sequence[str]) -> None:

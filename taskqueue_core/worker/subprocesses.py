@@ -22,8 +22,8 @@ from typing import Final
 
 import msgspec
 
-from taskqueue_core.plugin import DropTask, NonRetryable, RetryTask
-from taskqueue_core.plugin.child import LENGTH, Answer, Call, Raised, Ready, Returned, Setup
+from taskqueue_core.plugin import DropTask, NonRetryable, RetryTask, TaskContext
+from taskqueue_core.plugin.child import LENGTH, Answer, Call, Raised, Ready, Returned, Setup, Told
 from taskqueue_core.settings import Settings
 from taskqueue_core.worker.outcomes import Elsewhere
 from taskqueue_core.worker.running import Running, Timer
@@ -122,13 +122,13 @@ class Child:
             text = answer.text if isinstance(answer, Raised) else "it answers nonsense"
             raise ChildDied(f"the handler's process cannot be started: {text}")
 
-    async def call(self, call: Call) -> Answer:
-        """Make a call.
+    async def call(self, call: Call, tell: Callable[[Told], None]) -> Answer:
+        """Make a call; ``tell`` gets what the handler says meanwhile.
 
         Raises:
             ChildDied: the process ended before it had answered.
         """
-        return await self._exchange(msgspec.msgpack.encode(call))
+        return await self._exchange(msgspec.msgpack.encode(call), tell)
 
     async def exited(self) -> None:
         """Wait for its end."""
@@ -148,20 +148,28 @@ class Child:
                 self._kill_group()
         self._hang_up()
 
-    async def _exchange(self, message: bytes) -> Answer:
+    async def _exchange(
+        self, message: bytes, tell: Callable[[Told], None] = lambda _: None
+    ) -> Answer:
         assert self._streams is not None
         reader, writer = self._streams
         self._is_called = True
         try:
             writer.write(LENGTH.pack(len(message)) + message)
             await writer.drain()
-            (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-            # What is longer than any answer is none: it is cut off, which makes it unreadable.
-            return _answers.decode(await reader.readexactly(min(length, self._answer_limit)))
+            while isinstance(answer := await self._read(reader), Told):
+                tell(answer)
         except (OSError, EOFError, ValueError):
             raise ChildDied(f"the handler's process died ({await self._fate()})") from None
+        else:
+            return answer
         finally:
             self._is_called = False
+
+    async def _read(self, reader: asyncio.StreamReader) -> Answer:
+        (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+        # What is longer than any answer is none: it is cut off, which makes it unreadable.
+        return _answers.decode(await reader.readexactly(min(length, self._answer_limit)))
 
     async def _fate(self) -> str:
         """Return how it ended, which it may be about to do."""
@@ -310,6 +318,10 @@ class Children:
             self._sweep_in(self._idle[0].idle_since + IDLE_SECONDS - now)
 
 
+def _pass_on(told: Told, context: TaskContext) -> None:
+    context.progress(told.fraction, told.message)
+
+
 async def call_apart(running: Running, children: Children, timer: Timer) -> bytes:
     """Run a delivery in a child process; its result is JSON already.
 
@@ -335,7 +347,7 @@ async def call_apart(running: Running, children: Children, timer: Timer) -> byte
             fence=context.fence,
             body=delivery.body,
         )
-        answer = await child.call(call)
+        answer = await child.call(call, lambda told: _pass_on(told, context))
     if isinstance(answer, Returned):
         return answer.value
     if isinstance(answer, Raised):

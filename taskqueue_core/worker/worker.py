@@ -19,9 +19,10 @@ from structlog.typing import FilteringBoundLogger
 
 from taskqueue_core.broker import close_redis, open_broker, open_redis
 from taskqueue_core.errors import BrokerError, SchemaError, SettingsError, TaskQueueError
+from taskqueue_core.keys import partition_of
 from taskqueue_core.logs import Throttle
 from taskqueue_core.models import Delivery, Outcome
-from taskqueue_core.plugin import PluginHost
+from taskqueue_core.plugin import PluginHost, TaskContext
 from taskqueue_core.settings import Settings
 from taskqueue_core.worker import control
 from taskqueue_core.worker.executor import Executor
@@ -126,6 +127,7 @@ class Worker:
         )
         sections = [Section(shared, keys.partition) for keys in self._broker.partitions]
         self._sections = sections
+        self._executor.on_progress = self._note_progress
         first = sections[0]
         self._control = control.Control(self._blocking, first.session, first.desk.heard)
         self._watchdog = Watchdog(
@@ -143,6 +145,9 @@ class Worker:
 
     def _report(self, outcome: Outcome) -> None:
         self._sections[outcome.delivery.partition].desk.report(outcome)
+
+    def _note_progress(self, context: TaskContext, fraction: float, message: str) -> None:
+        self._sections[partition_of(context.id)].progress.note(context, fraction, message)
 
     def _put_aside(self, delivery: Delivery) -> None:
         self._misrouted.take(delivery)
@@ -232,7 +237,7 @@ class Worker:
         released = self._executor.release_all()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                await self._misrouted.reported()
+                await self._misrouted.logged()
                 for section in self._sections:
                     await section.fetcher.drained()
         except TimeoutError:

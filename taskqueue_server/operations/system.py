@@ -10,7 +10,6 @@ from taskqueue_core.errors import BrokerError
 from taskqueue_server.ending import end_tasks
 from taskqueue_server.messages import Request, Response
 from taskqueue_server.metrics import CONTENT_TYPE
-from taskqueue_server.problems import ProblemError
 from taskqueue_server.representations import to_json
 from taskqueue_server.services import Services
 
@@ -28,7 +27,7 @@ async def _answers(broker: Broker) -> bool:
 
 
 class SystemOperations:
-    """Health, metrics, and the answer to those who ask for events without a WebSocket."""
+    """Health and metrics."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -49,12 +48,3 @@ class SystemOperations:
         """Answer with all metrics as Prometheus reads them."""
         text = await self._services.metrics.render(self._services.broker.inspection)
         return Response(body=text, content_type=CONTENT_TYPE)
-
-    async def connect_websocket(self, _request: Request) -> Response:
-        """Refuse a plain request; handshakes never come here."""
-        raise ProblemError(
-            426,
-            "upgrade-required",
-            "this path speaks WebSocket; connect to it with a WebSocket client",
-            headers=((b"upgrade", b"websocket"), (b"connection", b"upgrade")),
-        )

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
+from functools import partial
+from typing import Final
 
-from taskqueue_core.models import Task
-from taskqueue_server.messages import Request, Response
-from taskqueue_server.representations import Json, task_from_submission, task_json, to_json
+from taskqueue_core.models import NewTask, Submitted, Task
+from taskqueue_server.batches import Answer, refused_item, submit_batch
+from taskqueue_server.messages import Headers, Request, Response
+from taskqueue_server.representations import (
+    Json,
+    attempt_json,
+    task_from_submission,
+    task_json,
+    to_json,
+)
 from taskqueue_server.services import Services
-from taskqueue_server.submissions import parse_submission
+from taskqueue_server.submissions import Submissions
+from taskqueue_server.waiting import ended_task
+
+#: Of answers that a request had before.
+_REPLAYED: Final[Headers] = ((b"idempotent-replayed", b"true"),)
 
 
 async def represent_task(services: Services, task: Task) -> Json:
@@ -27,27 +39,77 @@ class TaskOperations:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._broker = services.broker
+        self._submissions = Submissions(services.broker, services.catalog, services.now_ms)
 
     async def create_task(self, request: Request) -> Response:
-        """Store a task and answer with it."""
-        new = parse_submission(request, self._broker.new_task_id(), self._services.now_ms())
-        if "queue" not in request.fields:
-            new = replace(new, queue=await self._services.catalog.queue_of(new.type))
-        # The id is ours to change: nobody has seen it yet.
-        submitted = await self._broker.submit(new, may_move=True)
-        task = await represent_task(self._services, task_from_submission(new, submitted))
+        """Store a task, or find it when the request is a repeat, and answer with it."""
+        new, error = await self._submissions.parse(request)
+        refusal = request.refusal or error
+        if refusal is None:
+            # The id is ours to change: nobody has seen it yet.
+            submitted = await self._broker.submit(new, may_move=True)
+        else:
+            submitted = await self._find_repeat(new, refusal)
         location = (b"location", b"/api/v1/tasks/" + submitted.id.encode())
-        return Response(body=to_json(task), status=201, headers=(location,))
+        return Response(
+            body=to_json(await self._represent(new, submitted)),
+            status=200 if submitted.is_repeat else 201,
+            headers=(location, *(_REPLAYED if submitted.is_repeat else ())),
+        )
+
+    async def create_tasks(self, request: Request) -> Response:
+        """Store many tasks and answer for each."""
+        asked = await self._submissions.parse_batch(request)
+        refusal = request.refusal or await request.charge(len(asked))
+        answers = await submit_batch(self._broker, asked, refusal=refusal)
+        pairs = zip(asked, answers, strict=True)
+        items = [await self._item(one.task, answer) for one, answer in pairs]
+        accepted = sum("task" in item for item in items)
+        body = {
+            "items": items,
+            "accepted_count": accepted,
+            "refused_count": len(items) - accepted,
+        }
+        is_repeat = all(item["status"] == 200 for item in items)
+        return Response(body=to_json(body), headers=_REPLAYED if is_repeat else ())
+
+    async def _item(self, new: NewTask, answer: Answer) -> Json:
+        if isinstance(answer, Exception):
+            return refused_item(answer)
+        status = 200 if answer.is_repeat else 201
+        return {"status": status, "task": await self._represent(new, answer)}
+
+    async def _find_repeat(self, new: NewTask, refusal: Exception) -> Submitted:
+        [repeat] = await self._broker.find_repeats([new]) if new.idempotency else [None]
+        if repeat is None:
+            raise refusal
+        return repeat
+
+    async def _represent(self, new: NewTask, submitted: Submitted) -> Json:
+        return await represent_task(self._services, task_from_submission(new, submitted))
 
     async def get_task(self, request: Request) -> Response:
-        """Answer with a task as it is now."""
-        task = await self._broker.inspection.get(request.path["task_id"])
+        """Answer with a task as it is now, or when it has ended."""
+        task_id, owner = request.path["task_id"], request.principal.owner
+        read = partial(self._broker.inspection.get, task_id, owner=owner)
+        watch, seconds = self._services.hub.watching, request.query.get("wait", 0.0)
+        task = await ended_task(watch, read, await read(), seconds)
         return Response(body=to_json(await represent_task(self._services, task)))
 
     async def cancel_task(self, request: Request) -> Response:
         """Cancel a task and answer with it."""
-        await self._broker.cancel(request.path["task_id"])
+        await self._broker.cancel(request.path["task_id"], owner=request.principal.owner)
         return await self.get_task(request)
+
+    async def list_attempts(self, request: Request) -> Response:
+        """Answer with the failed attempts of a task; who may everything sees where they failed."""
+        caller = request.principal
+        attempts = await self._broker.inspection.attempts(
+            request.path["task_id"], owner=caller.owner
+        )
+        is_told_all = caller.may("admin")
+        items = [attempt_json(attempt, has_traceback=is_told_all) for attempt in attempts]
+        return Response(body=to_json({"items": items}))
 
     async def retry_task(self, request: Request) -> Response:
         """Send an ended task back to its queue."""

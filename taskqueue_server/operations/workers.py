@@ -5,7 +5,7 @@ from __future__ import annotations
 from taskqueue_core.errors import NotFoundError
 from taskqueue_core.models import is_name
 from taskqueue_server.messages import Request, Response
-from taskqueue_server.representations import to_json, worker_json, worker_list_json
+from taskqueue_server.representations import to_json, worker_detail_json, worker_list_json
 from taskqueue_server.services import Services
 
 
@@ -28,9 +28,11 @@ class WorkerOperations:
         return Response(body=to_json(worker_list_json(await self._broker.inspection.workers())))
 
     async def get_worker(self, request: Request) -> Response:
-        """Answer with one live worker."""
-        worker = await self._broker.inspection.worker(_worker_id(request))
-        return Response(body=to_json(worker_json(worker)))
+        """Answer with one live worker, its handlers and what it runs."""
+        worker_id = _worker_id(request)
+        worker = await self._broker.inspection.worker(worker_id)
+        running = await self._broker.inspection.running(worker_id)
+        return Response(body=to_json(worker_detail_json(worker, running)))
 
     async def pause_worker(self, request: Request) -> Response:
         """Stop a worker from taking new tasks."""

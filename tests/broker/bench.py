@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from redis.asyncio import RedisCluster
+
 from taskqueue_core.broker import Broker, WorkerSession
 from taskqueue_core.events import STATE_LETTERS, Event, unpack
 from taskqueue_core.keys import GROUP, id_from_hex, id_to_hex
@@ -169,6 +171,8 @@ class Bench:
             case b"zset":
                 rows = await self.redis.zrange(key, 0, -1, withscores=True)
                 return {name.decode(): int(score) for name, score in rows}
+            case b"set":
+                return sorted(item.decode() for item in await self.redis.smembers(key))
             case b"list":
                 return [item.decode() for item in await self.redis.lrange(key, 0, -1)]
             case b"string":
@@ -186,6 +190,13 @@ class Bench:
             (fields.get(b"i", b"").decode(), entry.decode(), owners.get(entry, ""))
             for entry, fields in await self.redis.xrange(key)
         ]
+
+
+def server_of(redis: Any, key: str) -> dict[str, Any]:
+    """Return what sends a command to the server that has a key, where there are several."""
+    if not isinstance(redis, RedisCluster):
+        return {}
+    return {"target_nodes": redis.get_node_from_key(key)}
 
 
 def task_id_of(delivery: Delivery) -> str:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from bench import CLOCK, Bench
+from topology import chosen_kinds
 
 from taskqueue_core.broker import Broker, open_redis
 from taskqueue_core.settings import Settings
+
+
+@pytest.fixture(params=chosen_kinds())
+def redis_url(request: pytest.FixtureRequest, url_of: Callable[[str], str]) -> str:
+    """Return the URL of each kind of server that ``BROKER_SERVER`` names, in turn."""
+    return url_of(request.param)
 
 
 @pytest.fixture

@@ -1,99 +1,100 @@
-"""Random calls, crashes and lost replies, as rules; ``Pair`` compares broker and model."""
+"""Random calls, crashes and lost replies, as rules; ``Pair`` compares broker and model.
+
+Rules take plain values, so that a history that was found can be written down, see
+``histories.py``. A value that picks something is taken modulo the number of what there is.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from bench import complete, fail, hold, release
+from callers import LARGE, Callers, losses, picks, priorities
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule
-from model import FORGOTTEN_MS
-from pair import NAMES, Pair
+from hypothesis.stateful import precondition, rule
+from model import BACKLOG, FORGOTTEN_MS, HELD_MS, HOLD_MS
+from pair import WORKERS
 
-from taskqueue_core.errors import CapacityError, StateConflictError
-from taskqueue_core.keys import id_from_hex, id_to_hex
-from taskqueue_core.models import Delivery, Outcome, OutcomeStatus, Priority
+from taskqueue_core.models import Delivery, Outcome, OutcomeStatus
 from taskqueue_core.states import TaskState
 
-KINDS = ("complete", "fail", "release", "hold")
+KINDS = ("complete", "fail", "drop", "release", "hold")
+NAMES = tuple(WORKERS)
+RETRY_MS = 2_000
 
-#: Steps of the clock: within a lease, and past one; never close to a boundary, since Redis' own
+#: Steps of the clock: within a lease, and past one; never close below a boundary, since Redis' own
 #: clock, which counts the age of leases, goes on by a few milliseconds.
-STEPS_MS = (30, 4_000, 11_000, 17_000, 8 * 86_400_000)
+STEPS_MS = (30, 4_000, 11_000, 17_000, 70_000)
+DAY_MS = 86_400_000
+
+names = st.sampled_from(NAMES)
+kinds = st.sampled_from(KINDS)
+retries = st.integers(0, 2)
 
 
-class Machine(Pair):
+class Machine(Callers):
     """What clients, workers, time and misfortune do."""
-
-    # Clients
-
-    @initialize(priorities=st.lists(st.integers(0, 3), max_size=6))
-    def begin(self, priorities: list[int]) -> None:
-        """Start with some work."""
-        for priority in priorities:
-            self._submit(priority, None)
-
-    @rule(
-        priorities=st.lists(st.integers(0, 3), min_size=1, max_size=3),
-        delay=st.sampled_from([None, None, -1, 3_000, 20_000]),
-    )
-    def submit(self, priorities: list[int], delay: int | None) -> None:
-        """Submit; the same call again has the same answer."""
-        for priority in priorities:
-            self._submit(priority, None if delay is None else self.model.now + delay)
-
-    def _submit(self, priority: int, due: int | None) -> None:
-        task = self.bench.new(priority=Priority(priority), scheduled_at_ms=due)
-        is_accepted = self.model.submit(id_to_hex(task.id), priority, due)
-        for _ in range(2):
-            answer = self.run(self.broker.submit_many([task]))[0]
-            assert isinstance(answer, CapacityError) is not is_accepted
-
-    @precondition(lambda self: self.model.tasks)
-    @rule(data=st.data(), is_retry=st.booleans())
-    def steer(self, data: st.DataObject, *, is_retry: bool) -> None:
-        """Cancel or retry any task."""
-        task = data.draw(st.sampled_from(list(self.model.tasks.values())))
-        is_possible = self.model.restart(task) if is_retry else self.model.cancel(task)
-        call = self.broker.retry if is_retry else self.broker.cancel
-        try:
-            self.run(call(id_from_hex(task.digits)))
-        except StateConflictError:
-            assert not is_possible
-        else:
-            assert is_possible
-
-    @rule(verb=st.sampled_from(["redrive", "clear", "purge"]), priority=st.integers(0, 3))
-    def administer(self, verb: str, priority: int) -> None:
-        """Retry or give up all dead letters, or cancel what waits at a priority."""
-        dead = sorted(self.model.in_state(TaskState.DEAD_LETTER), key=lambda t: (t.ended, t.digits))
-        if verb == "purge":
-            assert self.run(self.broker.purge(Priority(priority))) == self.model.purge(priority)
-        elif verb == "redrive":
-            assert self.run(self.broker.redrive()) == len(dead)
-            for task in dead:
-                self.model.restart(task)
-        else:
-            assert self.run(self.broker.clear()) == len(dead)
-            for task in dead:
-                self.model.end(task, TaskState.FAILED)
 
     # Workers
 
-    @rule(name=st.sampled_from(NAMES), wanted=st.integers(1, 4), is_lost=st.booleans())
-    def fetch(self, name: str, wanted: int, *, is_lost: bool) -> None:
-        """Take tasks; when the reply is lost, the same request brings the same ones."""
+    @rule(
+        name=names,
+        wanted=st.integers(1, 4),
+        rides=st.booleans(),
+        reply=st.sampled_from(["seen", "seen", "repeated", "late"]),
+    )
+    def fetch(self, name: str, wanted: int, reply: str = "seen", *, rides: bool = False) -> None:
+        """Take tasks, and report one that was taken before in the same call.
+
+        A reply that is lost makes the worker send the request again, at once or after others have
+        done what they wanted meanwhile.
+        """
+        if name in self.unanswered:
+            self._fetch_again(name)
+            return
         session = self.sessions[name]
+        riding = self.held[name][-1:] if rides else []
+        for delivery in riding:
+            if task := self._owned(name, delivery):
+                self.model.end(task, TaskState.COMPLETED)
         expected = self.model.fetch(name, session.instance, wanted)
+        given = [(digits, self.model.tasks[digits].fence) for digits in expected]
         self.requests += 1
-        streams = [self.bench.keys.stream("default", n) for n in (3, 2, 1, 0)]
-        for _ in range(1 + is_lost):
-            fetched = self.run(session.fetch(wanted, streams=streams, request=self.requests))
-            assert [delivery.digits for delivery in fetched.deliveries] == expected or (
-                # A repeat of a request that brought nothing is a request like any other.
-                not expected
+        request = (self.requests, wanted, [complete(one, LARGE) for one in riding], given)
+        with self.replies_lost(reply == "repeated"):
+            deliveries = self._send(name, request)
+        assert [delivery.digits for delivery in deliveries] == expected
+        if reply == "late":
+            self.unanswered[name] = request
+        else:
+            self._take(name, deliveries)
+
+    def _fetch_again(self, name: str) -> None:
+        request = self.unanswered.pop(name)
+        given = request[3]
+        if given:
+            expected = self.model.fetch_again(given)
+        else:
+            expected = self.model.fetch(name, self.sessions[name].instance, request[1])
+        deliveries = self._send(name, request)
+        assert [delivery.digits for delivery in deliveries] == expected
+        self._take(name, deliveries)
+
+    def _send(self, name: str, request: Any) -> list[Delivery]:
+        number, wanted, outcomes, _ = request
+        fetched = self.run(
+            self.sessions[name].fetch(
+                wanted, streams=self._streams(), request=number, outcomes=outcomes
             )
-        self._take(name, fetched.deliveries)
+        )
+        return fetched.deliveries
+
+    def _streams(self) -> list[str]:
+        return [self.bench.keys.stream("default", priority) for priority in (3, 2, 1, 0)]
+
+    def _owned(self, name: str, delivery: Delivery) -> Any:
+        fence = (delivery.number, self.sessions[name].instance)
+        return self.model.owned(delivery.digits, fence)
 
     def _take(self, name: str, deliveries: list[Delivery]) -> None:
         self.held[name] += deliveries
@@ -103,20 +104,17 @@ class Machine(Pair):
             assert delivery.number == task.fence[0]
             assert delivery.attempts == task.attempts
             assert delivery.lost_leases == task.lost
+            assert delivery.body == (b"[%s]" % (LARGE if task.priority == 3 else b"{}"))
 
     @precondition(lambda self: self.past)
-    @rule(data=st.data(), kind=st.sampled_from(KINDS))
-    def report(self, data: st.DataObject, kind: str) -> None:
+    @rule(pick=picks, kind=kinds, retries=retries)
+    def report(self, pick: int, kind: str, retries: int = 0) -> None:
         """Report any delivery there ever was, twice: only the latest one may change anything."""
-        self._report(data, data.draw(st.sampled_from(self.past[-12:])), kind)
-
-    def _report(self, data: st.DataObject, past: tuple[str, str, Delivery], kind: str) -> None:
-        name, instance, delivery = past
+        name, instance, delivery = self.past[-1 - pick % len(self.past)]
         session = self.broker.session(name, instance)
-        retries = data.draw(st.integers(0, 2))
         task = self.model.owned(delivery.digits, (delivery.number, instance))
         outcome = self._outcome(kind, delivery, retries)
-        call = getattr(session, kind)
+        call = getattr(session, "fail" if kind == "drop" else kind)
         if task:
             self._apply(kind, task, retries)
             assert self.run(call([outcome])) == [OutcomeStatus.ACCEPTED]
@@ -124,64 +122,64 @@ class Machine(Pair):
         else:
             assert self.run(call([outcome])) != [OutcomeStatus.ACCEPTED]
 
-    @rule(name=st.sampled_from(NAMES), data=st.data())
-    def work(self, name: str, data: st.DataObject) -> None:
-        """Take a task and end it at once, in any way."""
-        self.fetch(name, 1, is_lost=False)
-        if self.past:
-            self._report(data, self.past[-1], data.draw(st.sampled_from(KINDS)))
-
     def _outcome(self, kind: str, delivery: Delivery, retries: int) -> Outcome:
         match kind:
             case "complete":
                 return complete(delivery)
             case "fail":
-                return fail(delivery, max_retries=retries, delay_ms=2_000)
+                fields = {"max_retries": retries, "delay_ms": RETRY_MS, "history": b"{}"}
+                return fail(delivery, LARGE, **fields)
+            case "drop":
+                return fail(delivery, is_dropped=True)
             case "release":
                 return release(delivery)
-        return hold(delivery, longest_ms=100 * 86_400_000)
+        return hold(delivery, cap_ms=HOLD_MS, longest_ms=HELD_MS)
 
     def _apply(self, kind: str, task: Any, retries: int) -> None:
         match kind:
             case "complete":
                 self.model.end(task, TaskState.COMPLETED)
             case "fail":
-                self.model.fail(task, retries, 2_000)
+                self.model.fail(task, retries, RETRY_MS)
+            case "drop":
+                self.model.drop(task)
             case "release":
                 self.model.release(task)
             case "hold":
-                self.model.hold(task, 5_000)
+                self.model.hold(task)
 
-    @rule(name=st.sampled_from(NAMES), forgets=st.booleans())
-    def beat(self, name: str, *, forgets: bool) -> None:
+    @rule(name=names, forgets=st.booleans(), is_lost=losses)
+    def beat(self, name: str, *, forgets: bool = False, is_lost: bool = False) -> None:
         """Renew leases; what a worker does not name goes back when it is old enough."""
         session = self.sessions[name]
         named = [] if forgets else self.held[name]
-        self.model.beat(name, session.instance, {(d.digits, d.number) for d in named})
-        streams = [self.bench.keys.stream("default", n) for n in (3, 2, 1, 0)]
-        self.requests += 1
-        beat = self.run(
-            session.heartbeat(
-                request=self.requests,
-                held=named[-100:],
-                active=0,
-                forgotten_ms=FORGOTTEN_MS,
-                streams=streams,
-            )
+        self.model.beat(
+            name, session.instance, {(d.digits, d.number) for d in named}, WORKERS[name]
         )
-        assert beat.is_known
+        self.requests += 1
+        call = session.heartbeat(
+            request=self.requests,
+            held=named[-100:],
+            active=0,
+            types=sorted(WORKERS[name]),
+            forgotten_ms=FORGOTTEN_MS,
+            streams=self._streams(),
+        )
+        with self.replies_lost(is_lost):
+            assert self.run(call).is_known
 
-    @rule(name=st.sampled_from(NAMES))
-    def recover(self, name: str) -> None:
-        """Take over what has lapsed."""
+    @rule(name=names, is_lost=losses)
+    def recover(self, name: str, *, is_lost: bool = False) -> None:
+        """Take over what has lapsed; with the reply, all that was taken over is lost again."""
         session = self.sessions[name]
-        streams = [self.bench.keys.stream("default", n) for n in (3, 2, 1, 0)]
         expected = self.model.recover(name, session.instance)
-        recovered = self.run(session.recover(100, streams=streams))
-        assert {delivery.digits for delivery in recovered.deliveries} == expected
+        with self.replies_lost(is_lost):
+            recovered = self.run(session.recover(100, streams=self._streams()))
+        if not is_lost:
+            assert {delivery.digits for delivery in recovered.deliveries} == expected
         self._take(name, recovered.deliveries)
 
-    @rule(name=st.sampled_from(NAMES))
+    @rule(name=names)
     def crash(self, name: str) -> None:
         """Lose a worker and start it again under its name: nobody knows what it held."""
         self.run(self.bench.redis.delete(self.bench.keys.worker(name)))
@@ -191,29 +189,81 @@ class Machine(Pair):
 
     @rule(step=st.sampled_from(STEPS_MS))
     def advance(self, step: int) -> None:
-        """Move the clock, and the age of every lease with it."""
-        self.model.now += step
-        for task in self.model.in_state(TaskState.RUNNING):
-            task.age += step
-        self.run(self._age(step))
+        """Move the clock."""
+        self.move_clock(step)
 
-    @rule(name=st.sampled_from(NAMES), other=st.sampled_from(NAMES))
+    @rule(verb=st.sampled_from(["promote", "retain", "forget scripts"]), is_lost=losses)
+    def upkeep(self, verb: str, *, is_lost: bool = False) -> None:
+        """Move due tasks, delete what is over, or have Redis forget the scripts."""
+        with self.replies_lost(is_lost):
+            if verb == "promote":
+                self.model.promote(100)
+                self.run(self.broker.promote())
+            elif verb == "retain":
+                self.model.retain()
+                self.run(self.broker.retain())
+            else:
+                self.run(self.bench.redis.script_flush())
+
+    # What single rules would seldom come to
+
+    @rule(name=names, kind=kinds, retries=retries)
+    def work(self, name: str, kind: str, retries: int = 0) -> None:
+        """Take a task and end it at once, in any way."""
+        self.fetch(name, 1)
+        if self.past:
+            self.report(0, kind, retries)
+
+    @rule(name=names, other=names)
     def lapse(self, name: str, other: str) -> None:
         """Let every lease run out while one worker beats, then have a worker recover."""
-        self.advance(11_000)
-        self.beat(name, forgets=False)
-        self.advance(11_000)
-        self.beat(name, forgets=False)
+        for _ in range(2):
+            self.move_clock(11_000)
+            self.beat(name)
         self.recover(other)
 
-    @rule(verb=st.sampled_from(["promote", "retain", "forget scripts"]))
-    def upkeep(self, verb: str) -> None:
-        """Move due tasks, delete what is over, or have Redis forget the scripts."""
-        if verb == "promote":
-            self.model.promote(100)
-            self.run(self.broker.promote())
-        elif verb == "retain":
-            self.model.retain()
-            self.run(self.broker.retain())
-        else:
-            self.run(self.bench.redis.script_flush())
+    @rule(name=names, step=st.sampled_from([4_000, 11_000]))
+    def outage(self, name: str, step: int) -> None:
+        """Let nobody beat for longer than a lease: what has lapsed then is forgiven, once."""
+        self.move_clock(17_000)
+        self.recover(name)
+        self.beat(name, forgets=True)
+        self.move_clock(step)
+        self.recover(name)
+
+    @rule(urgencies=st.lists(priorities, min_size=1, max_size=3), wanted=st.integers(1, 3))
+    def misroute(self, urgencies: list[int], wanted: int) -> None:
+        """Have the worker without the handler put tasks aside, and the other ask for them."""
+        for priority in urgencies:
+            self.submit(priority, "b")
+        self.fetch("w0", 4)
+        for pick in range(min(len(self.past), len(urgencies))):
+            self.report(pick, "hold")
+        self.beat("w1")
+        self.fetch("w1", wanted)
+
+    @rule(priority=priorities)
+    def flood(self, priority: int) -> None:
+        """Submit more than there is room for."""
+        for _ in range(BACKLOG + 1 - self.model.backlog()):
+            self.submit(priority, "a")
+
+    @rule(name=names)
+    def bury(self, name: str) -> None:
+        """Have a task fail for good."""
+        self.work(name, "fail")
+
+    @rule(name=names, other=names)
+    def poison(self, name: str, other: str) -> None:
+        """Have a task end every worker that takes it."""
+        self.fetch(name, 1, "late")
+        for _ in range(3):
+            self.lapse(other, name)
+            self.crash(name)
+
+    @rule(days=st.sampled_from([6, 8, 31]))
+    def grow_old(self, days: int) -> None:
+        """Let ended tasks come to their time."""
+        self.move_clock(days * DAY_MS)
+        self.model.retain()
+        self.run(self.broker.retain())

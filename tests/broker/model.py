@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from look import Look
+
 from taskqueue_core.states import CANCELLABLE, RETRYABLE, TERMINAL, TaskState
 
 LEASE_MS = 15_000
@@ -17,6 +19,9 @@ FORGOTTEN_MS = 10_000
 RETENTION_MS = 7 * 86_400_000
 DEAD_RETENTION_MS = 30 * 86_400_000
 BACKLOG = 12
+#: A held task is looked at again so much later, and given up when it was held for so long.
+HOLD_MS = 5_000
+HELD_MS = 60_000
 
 S = TaskState
 Fence = tuple[int, str]
@@ -27,6 +32,7 @@ class ModelTask:
     """One task as it should be. ``fence`` names its latest delivery."""
 
     digits: str
+    type: str
     priority: int
     state: TaskState
     due: int = 0
@@ -40,6 +46,16 @@ class ModelTask:
     held_since: int | None = None
     entry: int = 0
 
+    @property
+    def is_held(self) -> bool:
+        """Tell whether it is put aside for want of a handler."""
+        return self.state is S.SCHEDULED and self.held_since is not None
+
+    @property
+    def rank(self) -> tuple[int, int, str]:
+        """Return what held tasks are ordered by."""
+        return (-self.priority, self.held_since or 0, self.digits)
+
 
 @dataclass
 class Model:
@@ -48,9 +64,13 @@ class Model:
     now: int
     tasks: dict[str, ModelTask] = field(default_factory=dict)
     waiting: list[list[str]] = field(default_factory=lambda: [[], [], [], []])
+    #: Worker -> types that its heartbeats have named.
+    types: dict[str, frozenset[str]] = field(default_factory=dict)
     heartbeat: int = 0
     grace: int = 0
     entries: int = 0
+    #: Idempotency key -> request and task. They live by Redis' own clock: here for ever.
+    records: dict[str, tuple[bytes, str]] = field(default_factory=dict)
 
     def in_state(self, *states: TaskState) -> list[ModelTask]:
         """Return the tasks in one of the states."""
@@ -60,16 +80,46 @@ class Model:
         """Return the number of unfinished tasks."""
         return sum(task.state not in TERMINAL for task in self.tasks.values())
 
-    def submit(self, digits: str, priority: int, due: int | None) -> bool:
-        """Accept a task, or not because the backlog is full."""
+    def look(self) -> Look:
+        """Return what a look at the broker must find."""
+        held: dict[str, list[str]] = {}
+        for task in sorted((t for t in self.tasks.values() if t.is_held), key=lambda t: t.rank):
+            held.setdefault(task.type, []).append(task.digits)
+        ended = {t.digits: t.ended for t in self.in_state(S.COMPLETED, S.CANCELLED, S.FAILED)}
+        return Look(
+            tasks={t.digits: (t.state, t.attempts, t.lost, t.fence) for t in self.tasks.values()},
+            waiting=self.waiting,
+            running={t.digits: t.consumer for t in self.in_state(S.RUNNING)},
+            scheduled={t.digits: t.due for t in self.in_state(S.SCHEDULED, S.RETRYING)},
+            done={digits: end + RETENTION_MS for digits, end in ended.items()},
+            dead={t.digits: t.ended for t in self.in_state(S.DEAD_LETTER)},
+            held=held,
+            backlog=self.backlog(),
+        )
+
+    def submit(self, digits: str, task_type: str, priority: int, due: int | None) -> bool:
+        """Accept a task, or not because the backlog is full; one that is there already stays."""
+        if digits in self.tasks:
+            return True
         if self.backlog() >= BACKLOG:
             return False
         is_later = due is not None and due > self.now
-        task = ModelTask(digits, priority, S.SCHEDULED if is_later else S.PENDING, due=due or 0)
-        self.tasks[digits] = task
+        state = S.SCHEDULED if is_later else S.PENDING
+        task = self.tasks[digits] = ModelTask(digits, task_type, priority, state, due=due or 0)
         if not is_later:
             self.enqueue(task)
         return True
+
+    def submit_with_key(self, key: str, body: bytes, digits: str) -> str | None:
+        """Return the task of the key, made now if need be; "" without room, None for another's."""
+        known_body, known_digits = self.records.get(key, (body, digits))
+        if known_body != body:
+            return None
+        if known_digits not in self.tasks:
+            if not self.submit(known_digits, "a", 1, None):
+                return ""
+            self.records[key] = body, known_digits
+        return known_digits
 
     def enqueue(self, task: ModelTask) -> None:
         """Put a task at the end of its queue."""
@@ -86,6 +136,10 @@ class Model:
     def fetch(self, consumer: str, instance: str, wanted: int) -> list[str]:
         """Hand out tasks by priority, first come first served."""
         self.promote(20)
+        types = self.types.get(consumer, frozenset())
+        held = [task for task in self.tasks.values() if task.is_held and task.type in types]
+        for task in sorted(held, key=lambda t: t.rank)[:wanted]:
+            self.enqueue(task)
         taken: list[str] = []
         for queue in reversed(self.waiting):
             while queue and len(taken) < wanted:
@@ -96,6 +150,11 @@ class Model:
                 task.consumer, task.age = consumer, 0
                 taken.append(task.digits)
         return taken
+
+    def fetch_again(self, given: list[tuple[str, Fence]]) -> list[str]:
+        """Answer a request once more: with what it gave, as far as that is still the worker's."""
+        self.promote(20)
+        return [digits for digits, fence in given if self.owned(digits, fence)]
 
     def owned(self, digits: str, fence: Fence) -> ModelTask | None:
         """Return the running task if this delivery is its latest."""
@@ -116,33 +175,39 @@ class Model:
         else:
             task.state, task.due = S.RETRYING, self.now + delay
 
+    def drop(self, task: ModelTask) -> None:
+        """End a task as its handler wished."""
+        task.held_since = None
+        self.end(task, S.FAILED)
+
     def release(self, task: ModelTask) -> None:
         """Give an attempt back."""
         task.attempts -= 1
         self.enqueue(task)
 
-    def hold(self, task: ModelTask, cap: int) -> None:
-        """Put aside for as long as it has been put aside."""
+    def hold(self, task: ModelTask) -> None:
+        """Put aside until a worker that can run it asks, or give up."""
         task.attempts -= 1
         task.held_since = self.now if task.held_since is None else task.held_since
-        task.state = S.SCHEDULED
-        task.due = self.now + max(50, min(self.now - task.held_since, cap))
+        left = task.held_since + HELD_MS - self.now
+        if left < 0:
+            self.end(task, S.DEAD_LETTER)
+        else:
+            task.state, task.due = S.SCHEDULED, self.now + max(50, min(HOLD_MS, left + 1))
 
-    def beat(self, consumer: str, instance: str, named: set[tuple[str, int]]) -> None:
+    def beat(
+        self, consumer: str, instance: str, named: set[tuple[str, int]], types: frozenset[str]
+    ) -> None:
         """Renew what is named, give back what is not."""
         if self.heartbeat and self.now - self.heartbeat > LEASE_MS:
             self.grace = self.now + GRACE_MS
         self.heartbeat = self.now
-        for task in self.in_state(S.RUNNING):
-            if task.fence[1] != instance or task.consumer != consumer:
-                continue
+        self.types[consumer] = types
+        own = [t for t in self.in_state(S.RUNNING) if t.fence[1] == instance]
+        for task in own:
             if (task.digits, task.fence[0]) in named:
-                task.age = 0
-        forgotten = [
-            task
-            for task in self.in_state(S.RUNNING)
-            if task.fence[1] == instance and task.consumer == consumer and task.age >= FORGOTTEN_MS
-        ]
+                task.consumer, task.age = consumer, 0
+        forgotten = [t for t in own if t.consumer == consumer and t.age >= FORGOTTEN_MS]
         for task in sorted(forgotten, key=lambda t: t.entry):
             self.release(task)
 

@@ -1,7 +1,8 @@
 """Break one rule of the Lua scripts at a time and see whether the model notices.
 
-``python tests/broker/mutants.py [--examples N] [NAME ...]`` works on a copy of the tree and prints
-a line a mutant; the exit code is 1 when one survives that is not known to be equivalent.
+``python tests/broker/mutants.py [--examples N] [--with own|random|all] [NAME ...]`` works on a copy
+of the tree and prints a line a mutant; the exit code is 1 when one survives that is not known to be
+equivalent.
 """
 
 from __future__ import annotations
@@ -12,11 +13,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LUA = Path("taskqueue_core/broker/lua")
+TESTS = "tests/broker/test_model.py"
+#: Which histories are tried -> the tests that try them.
+CHOICES = {
+    "own": TESTS + "::test_known_histories_agree_with_the_model[embedded-{}]",
+    "random": TESTS + "::test_random_histories_agree_with_the_model",
+    "all": TESTS,
+}
+#: What the tests need beside their folder.
+SHARED = ("tests/conftest.py", "tests/topology.py", "pyproject.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,18 @@ MUTANTS = (
         "backlog + accepted > MAX_BACKLOG",
     ),
     Mutant(
+        "a key is forgotten",
+        "submit.lua",
+        "if record and not kept then",
+        "if false then",
+    ),
+    Mutant(
+        "a key is not compared",
+        "submit.lua",
+        "if string.sub(kept, 1, 32) ~= fingerprint then return nil end",
+        "",
+    ),
+    Mutant(
         "delivery number stays",
         "take.lua",
         "'^%d+')) + 1\n  local attempts",
@@ -79,7 +102,16 @@ MUTANTS = (
         "if false then",
     ),
     Mutant(
-        "promote leaves the schedule", "due.lua", "redis.call('ZREM', SCHEDULE, unpack(ids))", ""
+        "promote leaves the schedule",
+        "due.lua",
+        "redis.call('ZREM', SCHEDULE, unpack(ids))\n  return queues, #ids",
+        "return queues, #ids",
+    ),
+    Mutant(
+        "held tasks stay in the schedule",
+        "due.lua",
+        "if #ids > 0 then redis.call('ZREM', SCHEDULE, unpack(ids)) end",
+        "",
     ),
     Mutant(
         "promote is early",
@@ -170,6 +202,82 @@ MUTANTS = (
         "index(DONE, now + RETENTION_MS, o.id)",
     ),
     Mutant(
+        "purge of running tasks",
+        "purge.lua",
+        "if t[1] == 'p' and t[3] == entry[1] then",
+        "if t[1] == 'p' or t[1] == 'r' then",
+    ),
+    Mutant("redrive keeps lost leases", "restart.lua", "'a', 'l', 'o'", "'a', 'o'"),
+    Mutant("retain is early", "retain.lua", "delete(DONE, now, ", "delete(DONE, now + 86400000, "),
+    Mutant("retain leaves the body", "retain.lua", "keys[#keys + 1] = body_key(id)", ""),
+    Mutant("retain leaves the history", "retain.lua", "keys[#keys + 1] = history_key(id)", ""),
+    Mutant(
+        "cancel tells nobody",
+        "cancelling.lua",
+        "emit('task.cancelled', id, t[2], priority, 'x', t[6] or 0)",
+        "",
+    ),
+    Mutant(
+        "promote tells nobody",
+        "due.lua",
+        "emit('task.queued', id, t[2], priority, 'p', t[6] or 0)",
+        "",
+    ),
+    Mutant(
+        "grace is forgiven for ever",
+        "recover.lua",
+        "redis.call('HSETNX', task_key(id), 'o', '1') == 1",
+        "true",
+    ),
+    Mutant(
+        "fetch repeats what is another's",
+        "fetch.lua",
+        "if t[1] == 'r' and t[4] == given .. ':' .. instance then",
+        "if t[1] == 'r' then",
+    ),
+    Mutant("hold burns an attempt", "outcomes.lua", "task.attempts = task.attempts - 1", ""),
+    Mutant("hold begins anew", "outcomes.lua", "tonumber(task.held_since or now)", "tonumber(now)"),
+    Mutant(
+        "a failure is no end of holding",
+        "outcomes.lua",
+        "if task.held_since then redis.call('HDEL', o.key, 'i') end",
+        "",
+    ),
+    Mutant(
+        "hold is not indexed",
+        "outcomes.lua",
+        "put_aside(o.id, task.type, task.priority, since)",
+        "",
+    ),
+    Mutant(
+        "held tasks are anybody's",
+        "due.lua",
+        "string.gmatch(types, '%S+')",
+        "string.gmatch(table.concat(redis.call('SMEMBERS', HELD), ' '), '%S+')",
+    ),
+    Mutant("more held tasks than wanted", "due.lua", "if #ids == limit then break end", ""),
+    Mutant(
+        "least urgent held tasks first",
+        "held.lua",
+        "(3 - tonumber(priority))",
+        "tonumber(priority)",
+    ),
+    Mutant(
+        "promote leaves the held index", "due.lua", "if t[8] then bring_back(t[2], { id }) end", ""
+    ),
+    Mutant(
+        "cancel leaves the held index",
+        "cancelling.lua",
+        "if t[1] == 's' and redis.call('HEXISTS', key, 'i') == 1 then bring_back(t[2], { id }) end",
+        "",
+    ),
+    Mutant(
+        "held types stay",
+        "held.lua",
+        "redis.call('SREM', HELD, task_type)",
+        "redis.call('SCARD', HELD)",
+    ),
+    Mutant(
         "low priority first",
         "fetch.lua",
         "local taken, at, skipped = {}, 3, 0",
@@ -178,24 +286,26 @@ MUTANTS = (
 )
 
 
-def run(mutant: Mutant, examples: int) -> bool:
-    """Return whether the model notices the mutant."""
+def run(mutant: Mutant, examples: int | None, tests: str) -> bool:
+    """Return whether these tests notice the mutant."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         for name in ("taskqueue_core", "tests/broker"):
             shutil.copytree(ROOT / name, tree / name)
-        for name in ("tests/conftest.py", "pyproject.toml"):
+        for name in SHARED:
             shutil.copy(ROOT / name, tree / name)
         file = tree / LUA / mutant.file
         text = file.read_text()
         if text.count(mutant.old) != 1:
             raise SystemExit(f"{mutant.name}: the text stands {text.count(mutant.old)} times")
         file.write_text(text.replace(mutant.old, mutant.new))
+        environ = os.environ | {"PYTHONPATH": folder, "MODEL_SHRINK": "0"}
+        if examples is not None:
+            environ["MODEL_EXAMPLES"] = str(examples)
         result = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", "tests/broker/test_model.py"],
+            [sys.executable, "-m", "pytest", "-q", "-x", tests],
             cwd=tree,
-            env=os.environ
-            | {"PYTHONPATH": folder, "MODEL_EXAMPLES": str(examples), "MODEL_SHRINK": "0"},
+            env=environ,
             capture_output=True,
             text=True,
             check=False,
@@ -208,16 +318,23 @@ def run(mutant: Mutant, examples: int) -> bool:
 def main() -> int:
     """Run the mutants that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--examples", type=int, default=60, help="histories a mutant (60)")
+    parser.add_argument("--examples", type=int, help="random histories a mutant (CI's budget)")
+    parser.add_argument(
+        "--with", dest="histories", choices=CHOICES, default="all", help="histories to try (all)"
+    )
     parser.add_argument("names", nargs="*", help="mutants to run (all)")
     options = parser.parse_args()
     chosen = [m for m in MUTANTS if not options.names or m.name in options.names]
+    if options.histories == "own":
+        chosen = [mutant for mutant in chosen if not mutant.equivalent]
     survivors = []
     for number, mutant in enumerate(chosen, 1):
-        is_caught = run(mutant, options.examples)
+        begun = time.monotonic()
+        is_caught = run(mutant, options.examples, CHOICES[options.histories].format(mutant.name))
         survivors += [] if is_caught or mutant.equivalent else [mutant.name]
         verdict = "caught" if is_caught else "equivalent" if mutant.equivalent else "SURVIVED"
-        sys.stdout.write(f"{number:2}/{len(chosen)} {verdict:10} {mutant.name}\n")
+        seconds = time.monotonic() - begun
+        sys.stdout.write(f"{number:2}/{len(chosen)} {verdict:10} {seconds:5.0f} s  {mutant.name}\n")
         sys.stdout.flush()
     sys.stdout.write(f"{len(survivors)} of {len(chosen)} survive without a reason\n")
     return 1 if survivors else 0

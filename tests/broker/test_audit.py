@@ -2,84 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import pytest
 from bench import Bench, changes, task_id_of
+from damages import (
+    Damage,
+    also_scheduled,
+    drop_dead,
+    drop_done,
+    drop_entry,
+    drop_group,
+    drop_hash,
+    drop_key,
+    drop_queues,
+    drop_schedule,
+    drop_stream,
+    foreign_entry,
+    group_at_the_end,
+    hash_field,
+    other_type,
+    read_behind_the_back,
+    second_entry,
+    unknown_entry,
+)
 
-from taskqueue_core.keys import GROUP, id_to_hex
+from taskqueue_core.keys import id_to_hex
 from taskqueue_core.states import TaskState
 
 pytestmark = pytest.mark.anyio
-
-Damage = Callable[[Bench, str], Awaitable[object]]
-
-
-async def drop_entry(bench: Bench, digits: str) -> None:
-    entry = await bench.redis.hget(bench.keys.task(digits), "m")
-    await bench.redis.xdel(bench.keys.stream("default", 1), entry)
-
-
-async def drop_stream(bench: Bench, digits: str) -> None:
-    await bench.redis.delete(bench.keys.stream("default", 1))
-
-
-async def drop_group(bench: Bench, digits: str) -> None:
-    await bench.redis.xgroup_destroy(bench.keys.stream("default", 1), GROUP)
-
-
-async def second_entry(bench: Bench, digits: str) -> None:
-    await bench.redis.xadd(bench.keys.stream("default", 1), {"i": digits})
-
-
-async def foreign_entry(bench: Bench, digits: str) -> None:
-    await bench.redis.xadd(bench.keys.stream("default", 1), {"j": "k"})
-
-
-async def unknown_entry(bench: Bench, digits: str) -> None:
-    await bench.redis.xadd(bench.keys.stream("default", 1), {"i": "0" * 32})
-
-
-async def read_behind_the_back(bench: Bench, digits: str) -> None:
-    await bench.redis.xreadgroup(GROUP, "thief", {bench.keys.stream("default", 1): ">"})
-
-
-async def drop_schedule(bench: Bench, digits: str) -> None:
-    await bench.redis.zrem(bench.keys.schedule, digits)
-
-
-async def also_scheduled(bench: Bench, digits: str) -> None:
-    await bench.redis.zadd(bench.keys.schedule, {digits: 1})
-
-
-async def drop_done(bench: Bench, digits: str) -> None:
-    await bench.redis.delete(bench.keys.done)
-
-
-async def drop_dead(bench: Bench, digits: str) -> None:
-    await bench.redis.delete(bench.keys.dead_letters)
-
-
-async def drop_hash(bench: Bench, digits: str) -> None:
-    await bench.redis.delete(bench.keys.task(digits))
-
-
-async def drop_queues(bench: Bench, digits: str) -> None:
-    await bench.redis.delete(bench.keys.queues)
-
-
-async def other_type(bench: Bench, digits: str) -> None:
-    await drop_stream(bench, digits)
-    await bench.redis.set(bench.keys.stream("default", 1), "nonsense")
-
-
-def hash_field(name: str, value: str | None) -> Damage:
-    async def damage(bench: Bench, digits: str) -> None:
-        key = bench.keys.task(digits)
-        await (bench.redis.hdel(key, name) if value is None else bench.redis.hset(key, name, value))
-
-    return damage
-
 
 P, S, R = TaskState.PENDING, TaskState.SCHEDULED, TaskState.RUNNING
 KINDS: list[tuple[TaskState, Damage, str]] = [
@@ -99,6 +48,13 @@ KINDS: list[tuple[TaskState, Damage, str]] = [
     (P, hash_field("s", None), "has no valid state"),
     (P, hash_field("s", "?"), "has no valid state"),
     (P, hash_field("s", "r"), "is running but in: stream"),
+    (P, hash_field("y", None), "has no type"),
+    (P, hash_field("p", "7"), "has no valid priority"),
+    (P, hash_field("p", "high"), "has no valid priority"),
+    (P, hash_field("b", None), "has lost its body"),
+    (P, hash_field("V", "1"), "has lost its result or error"),
+    (P, group_at_the_end, "is pending but its group has passed it"),
+    (P, drop_key("meta"), "0 events are counted, but the last one is 1"),
     (S, drop_schedule, "is scheduled but in: nowhere"),
     (R, drop_entry, "is running but in: nowhere"),
     (R, drop_entry, "is pending but deleted"),

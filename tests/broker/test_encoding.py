@@ -37,6 +37,7 @@ async def test_whole_life_with_the_longest_names(bench: Bench) -> None:
     task = bench.new(
         LONGEST,
         queue=LONGEST,
+        owner=LONGEST,
         priority=3,
         max_retries=2**31,
         timeout_seconds=2**31,

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 
 import anyio
 import pytest
-from bench import Bench, complete
+from bench import Bench, complete, server_of
 
 from taskqueue_core.broker import Broker, EventFeed, open_redis
-from taskqueue_core.events import Event
+from taskqueue_core.broker.clients import server_time_ms
+from taskqueue_core.events import Event, mark_of
 from taskqueue_core.settings import EventSettings, Settings
 
 pytestmark = pytest.mark.anyio
@@ -101,7 +102,7 @@ async def test_gap_after_trim(bench: Bench, feed: EventFeed) -> None:
         ("task.submitted", 4),
         ("task.completed", 5),
     ]
-    assert events[0].data == {"missed": 2}
+    assert events[0].data == {"missed": 2, "reason": "trimmed"}
 
 
 async def test_no_gap_at_the_position(bench: Bench, feed: EventFeed) -> None:
@@ -139,7 +140,11 @@ async def test_gap_after_the_namespace_was_emptied(
     for start in range(calls):
         await bench.broker.submit_many(tasks if start == 0 else [bench.new() for _ in range(3)])
     gap, *events = await take(follower, 1 + 3 * calls)
-    assert (gap.type, gap.sequence, gap.data) == ("events.gap", 0, {"missed": 5})
+    assert (gap.type, gap.sequence, gap.data) == (
+        "events.gap",
+        0,
+        {"missed": 5, "reason": "restarted"},
+    )
     assert [event.sequence for event in events] == list(range(1, 1 + 3 * calls))
     assert [event.data["task_id"] for event in events[:3]] == [task.id for task in tasks]
 
@@ -163,10 +168,22 @@ async def blocked(bench: Bench) -> int:
     """Wait until the feed's connection waits in XREAD, and return its id."""
     with anyio.fail_after(10):
         while True:
-            for client in await bench.redis.client_list():
+            for client in await bench.redis.client_list(
+                **server_of(bench.redis, bench.keys.events)
+            ):
                 if client["cmd"] == "xread" and "b" in client["flags"]:
                     return int(client["id"])
             await anyio.lowlevel.checkpoint()
+
+
+async def cut(bench: Bench, client: int) -> None:
+    """End the connection of a client, by its id there."""
+    assert (
+        await bench.redis.execute_command(
+            "CLIENT KILL", "ID", client, **server_of(bench.redis, bench.keys.events)
+        )
+        == 1
+    )
 
 
 async def test_reconnects(bench: Bench, feed: EventFeed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +199,7 @@ async def test_reconnects(bench: Bench, feed: EventFeed, monkeypatch: pytest.Mon
     async with anyio.create_task_group() as group:
         group.start_soon(read)
         for _ in range(2):
-            await bench.redis.client_kill_filter(_id=str(await blocked(bench)))
+            await cut(bench, await blocked(bench))
             await bench.submit()
     assert [event.sequence for event in found] == [2, 3]
 
@@ -208,7 +225,58 @@ async def test_lost_events_after_a_cut(
         await bench.redis.hset(bench.keys.meta, "events", 3)
         await bench.redis.xdel(bench.keys.events, "4-0", "5-0")
         with anyio.fail_after(3):
-            await bench.redis.client_kill_filter(_id=str(client))
+            await cut(bench, client)
             while not found:
                 await anyio.lowlevel.checkpoint()
-    assert (found[0].type, found[0].data) == ("events.gap", {"missed": 5})
+    assert (found[0].type, found[0].data) == ("events.gap", {"missed": 5, "reason": "restarted"})
+
+
+async def test_a_gap_is_told_though_the_broker_goes_away_meanwhile(
+    bench: Bench, feed: EventFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found out is not forgotten before it could be said."""
+    calls = 0
+
+    async def fail_once(redis: object) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ConnectionError
+        return await server_time_ms(bench.redis)
+
+    monkeypatch.setattr("taskqueue_core.broker.feed.server_time_ms", fail_once)
+    await live(bench)
+    follower = feed.follow({0: 0})
+    await take(follower, 5)
+    await bench.clean()
+    await bench.advance(1)
+    await bench.submit()
+    gap, event = await take(follower, 2)
+    assert gap.data == {"missed": 5, "reason": "restarted"}
+    assert (event.sequence, calls) == (1, 2)
+
+
+async def test_events_come_together(bench: Bench, feed: EventFeed) -> None:
+    """Many calls in a row are few reads; the first event does not wait for others."""
+    await bench.submit()
+    follower = feed.follow({0: 0})
+    assert len(await anext(follower)) == 1
+    for _ in range(50):
+        await bench.submit()
+    reads = 0
+    events: list[Event] = []
+    while len(events) < 50:
+        events += await anext(follower)
+        reads += 1
+    assert [event.sequence for event in events] == list(range(2, 52))
+    assert reads < 10
+
+
+async def test_marks_name_the_history(bench: Bench, feed: EventFeed) -> None:
+    """Events of one call share a mark; another epoch has another one."""
+    await bench.broker.submit_many([bench.new() for _ in range(3)])
+    await bench.submit()
+    first, _, third, fourth = await take(feed.follow({0: 0}), 4)
+    assert first.mark == third.mark != fourth.mark
+    assert first.mark.startswith(mark_of(bench.now))
+    assert fourth.mark.startswith(mark_of(bench.now))

@@ -33,13 +33,22 @@ async def test_registration(bench: Bench) -> None:
     )
     now = bench.now
     assert changes(before, await bench.snapshot()) == {
-        "w:w1": {"heartbeat": str(now), "active": "3", "beat": "77"},
+        "w:w1": {"heartbeat": str(now), "active": "3", "beat": "77", "types": " echo mail "},
         "workers": {"w1": now + LEASE_MS},
         "types": {"echo": now, "mail": now},
         "stats": {"wait:1:3": "2", "wait_ms:1": "17"},
         "meta": {"heartbeat": str(now)},
     }
     assert (beat.is_known, beat.is_paused, beat.statuses) == (True, False, [])
+    assert beat.queues_version == 0
+
+
+async def test_new_queues_are_told(bench: Bench) -> None:
+    """The version of the set of queues is in the answer: a worker that takes nothing hears it."""
+    await bench.join()
+    await bench.submit(queue="mail")
+    assert (await bench.beat()).queues_version == 1
+    assert (await bench.beat(bench.broker.session("w9", "i9"))).queues_version == 0
 
 
 async def test_repeat_counts_once(bench: Bench) -> None:

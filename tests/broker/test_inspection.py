@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
-from bench import LEASE_MS, Bench, changes, complete, fail
+from bench import Bench, changes, complete, fail, task_id_of
 
-from taskqueue_core.broker import Broker, open_redis
+from taskqueue_core.broker import Broker, TaskQuery, open_redis
 from taskqueue_core.errors import BrokerUnavailableError, NotFoundError
-from taskqueue_core.models import HandlerInfo, Priority, Task
+from taskqueue_core.models import Attempt, HandlerInfo, Priority, Task
 from taskqueue_core.settings import Settings
 from taskqueue_core.states import TaskState
 
@@ -116,19 +117,6 @@ async def test_unknown_workers(bench: Bench, name: str) -> None:
         await bench.broker.inspection.worker(name)
 
 
-async def test_dead_letters(bench: Bench) -> None:
-    """The latest dead letters, newest first, each with the time of its death."""
-    ids = []
-    for _ in range(4):
-        await bench.advance(LEASE_MS // 10)
-        ids.append((await bench.make(TaskState.DEAD_LETTER))[0])
-    letters = await bench.broker.inspection.dead_letters(3)
-    assert [letter.task.id for letter in letters] == ids[:0:-1]
-    assert letters[0].added_at_ms == letters[0].task.completed_at_ms == bench.now
-    assert letters[0].message_id == f"{bench.now}-1"
-    assert letters[0].task.reason == "max_retries"
-
-
 async def test_reading_changes_nothing(bench: Bench) -> None:
     """No read leaves a trace."""
     delivery = await bench.start()
@@ -136,7 +124,11 @@ async def test_reading_changes_nothing(bench: Bench) -> None:
     before = await bench.snapshot()
     inspection = bench.broker.inspection
     await inspection.workers()
-    await inspection.dead_letters()
+    await inspection.running("w1")
+    await inspection.attempts(task_id_of(delivery))
+    await bench.broker.dead_letters.page()
+    await bench.broker.dead_letters.groups()
+    await bench.broker.search.page(TaskQuery(), limit=5)
     await inspection.queue_stats()
     await inspection.stats()
     await inspection.audit()
@@ -173,7 +165,12 @@ async def test_without_redis(settings: Settings) -> None:
         inspection.queue_stats(),
         inspection.workers(),
         inspection.worker("w1"),
-        inspection.dead_letters(),
+        inspection.running("w1"),
+        inspection.attempts(broker.new_task_id()),
+        inspection.handler_schemas("w1"),
+        broker.dead_letters.page(),
+        broker.dead_letters.groups(),
+        broker.search.page(TaskQuery(), limit=5),
         inspection.stats(),
         inspection.audit(),
         inspection.queues(broker.partitions[0]),
@@ -184,3 +181,43 @@ async def test_without_redis(settings: Settings) -> None:
         with pytest.raises(BrokerUnavailableError):
             await read
     await broker.close()
+
+
+async def test_attempts(bench: Bench) -> None:
+    """The failed attempts as their workers recorded them, oldest first, the latest twenty."""
+    task_id = await bench.submit()
+    await bench.join()
+    assert await bench.broker.inspection.attempts(task_id) == []
+    for number in range(1, 23):
+        [delivery] = (await bench.fetch()).deliveries
+        record = Attempt(
+            attempt=delivery.attempts,
+            delivery=delivery.number,
+            worker_id="w1",
+            started_at_ms=bench.now,
+            ended_at_ms=bench.now + number,
+            error=f"error {number}",
+            traceback="Traceback ...",
+        )
+        history = msgspec.json.encode(record)
+        await bench.w1.fail([fail(delivery, max_retries=99, history=history)])
+        await bench.advance(10)
+    found = await bench.broker.inspection.attempts(task_id)
+    assert [attempt.attempt for attempt in found] == list(range(3, 23))
+    assert found[-1] == record
+    for name in (bench.broker.new_task_id(), "nonsense"):
+        with pytest.raises(NotFoundError):
+            await bench.broker.inspection.attempts(name)
+
+
+async def test_attempts_of_another_owner(bench: Bench) -> None:
+    """A task of somebody else is not there."""
+    task_id = await bench.submit(owner="one")
+    attempts = bench.broker.inspection.attempts
+    assert await attempts(task_id, owner="one") == await attempts(task_id) == []
+    for owner in ("two", "o"):
+        with pytest.raises(NotFoundError):
+            await attempts(task_id, owner=owner)
+    unowned = await bench.submit()
+    with pytest.raises(NotFoundError):
+        await attempts(unowned, owner="one")

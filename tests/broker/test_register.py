@@ -19,13 +19,16 @@ async def test_register(bench: Bench) -> None:
         version="1.2.3",
         queues=["mail"],
         handlers={"echo": HandlerInfo(max_retries=2)},
+        schemas=b"{}",
+        process="7 host",
     )
     assert answer is None
     now = str(bench.now)
     assert changes(before, await bench.snapshot()) == {
         "w:w1": {
             "instance": "i1", "concurrency": "7", "version": "1.2.3", "queues": '["mail"]',
-            "handlers": '{"echo":{"max_retries":2}}', "heartbeat": now, "started": now,
+            "handlers": '{"echo":{"max_retries":2}}', "schemas": "{}", "process": "7 host",
+                "heartbeat": now, "started": now,
         },
         "workers": {"w1": bench.now + LEASE_MS},
         "meta": {"events": "1", "epoch": now},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from bench import Bench, changes, fail, task_id_of
 
+from taskqueue_core.codec import encode_body
 from taskqueue_core.errors import NotFoundError, StateConflictError
 from taskqueue_core.keys import id_to_hex
 from taskqueue_core.states import RETRYABLE, TaskState
@@ -65,7 +66,7 @@ async def test_only_dead_letters(bench: Bench) -> None:
     """``only_dead`` finds dead letters alone; ``message_id`` only that death of one."""
     dead, _ = await bench.make(TaskState.DEAD_LETTER)
     failed, _ = await bench.make(TaskState.FAILED)
-    [letter] = await bench.broker.inspection.dead_letters()
+    [letter] = (await bench.broker.dead_letters.page()).letters
     assert letter.message_id == f"{bench.now}-1"
     before = await bench.snapshot()
     for task_id, message_id in ((failed, None), (dead, "1-1"), (dead, f"{bench.now}-2")):
@@ -92,7 +93,7 @@ async def test_repeat(bench: Bench) -> None:
     task_id, _ = await bench.make(TaskState.DEAD_LETTER)
     digits = id_to_hex(task_id)
     keys = [bench.keys.meta, bench.keys.task(digits)]
-    arguments: list[str | bytes | int] = [digits, "token-1", 0, ""]
+    arguments: list[str | bytes | int] = [digits, "token-1", 0, "", ""]
     assert await bench.broker.scripts.call("retry", keys, arguments) == b""
     [delivery] = (await bench.fetch()).deliveries
     await bench.w1.fail([fail(delivery)])
@@ -107,3 +108,45 @@ async def test_unknown(bench: Bench) -> None:
     """An unknown id is not found."""
     with pytest.raises(NotFoundError, match="task"):
         await bench.broker.retry(bench.broker.new_task_id())
+
+
+@pytest.mark.parametrize("old", [b'{"a":1}', b'{"a":"%b"}' % (b"x" * 80)])
+@pytest.mark.parametrize("new", [b'{"b":18446744073709551617}', b'{"b":"%b"}' % (b"y" * 80)])
+@pytest.mark.parametrize("metadata", [b"", b'{"customer":"17"}'])
+async def test_replay_with_another_payload(
+    bench: Bench, old: bytes, new: bytes, metadata: bytes
+) -> None:
+    """The task runs with the new payload, its metadata kept, wherever the bodies are kept."""
+    delivery = await bench.start(payload=old, metadata=metadata)
+    await bench.w1.fail([fail(delivery)])
+    task_id = task_id_of(delivery)
+    await bench.broker.retry(task_id, only_dead=True, payload=new)
+    task = await bench.broker.inspection.get(task_id)
+    assert (task.payload, task.metadata, task.state) == (new, metadata, TaskState.PENDING)
+    [again] = (await bench.fetch()).deliveries
+    assert again.body == encode_body(new, metadata)
+    keys = await bench.snapshot()
+    assert (f"b:{delivery.digits}" in keys) == (len(again.body) > 64)
+
+
+async def test_replay_changes_nothing_it_may_not_retry(bench: Bench) -> None:
+    """Of a task that may not be retried the payload stays as well; a repeat is no second edit."""
+    pending, _ = await bench.make(TaskState.PENDING)
+    failed, _ = await bench.make(TaskState.FAILED)
+    dead, _ = await bench.make(TaskState.DEAD_LETTER)
+    before = await bench.snapshot()
+    with pytest.raises(StateConflictError):
+        await bench.broker.retry(pending, payload=b'{"b":1}')
+    for task_id, message_id in ((failed, None), (dead, "1-1")):
+        with pytest.raises(NotFoundError):
+            await bench.broker.retry(
+                task_id, only_dead=True, message_id=message_id, payload=b'{"b":1}'
+            )
+    assert changes(before, await bench.snapshot()) == {}
+    digits = id_to_hex(dead)
+    keys = [bench.keys.meta, bench.keys.task(digits)]
+    arguments: list[str | bytes | int] = [digits, "token-1", 1, "", '[{"b":1}]']
+    assert await bench.broker.scripts.call("retry", keys, arguments) == b""
+    before = await bench.snapshot()
+    assert await bench.broker.scripts.call("retry", keys, arguments) == b""
+    assert changes(before, await bench.snapshot()) == {}

@@ -14,6 +14,7 @@ from headers import SECTIONS, header_of
 
 from taskqueue_core import broker as broker_package
 from taskqueue_core.broker.scripts import PARTS, Argument, Limits, Scripts, assemble, source
+from taskqueue_core.broker.sessions import Report
 from taskqueue_core.errors import BrokerError, BrokerFullError, BrokerUnavailableError
 from taskqueue_core.keys import Keys
 from taskqueue_core.models import Priority
@@ -28,11 +29,14 @@ FLAGS = {
     "no-writes": "#!lua flags=no-writes",
     "refused when memory is full": "#!lua",
 }
-#: They must work when memory is full, for they are what frees it, or keep what was accepted safe.
+#: They must work when memory is full, for they are what frees it, or keep what was accepted safe,
+#: or keep clients at bay.
 DRAINING = {
     "fetch", "complete", "fail", "release", "hold", "heartbeat", "promote", "recover", "cancel",
-    "purge", "clear", "retain", "stop", "deregister",
+    "purge", "clear", "retain", "register", "pause", "stop", "deregister", "repair",
+    "admit",
 }  # fmt: skip
+READING = {"read", "depths", "history", "search", "tally", "running"}
 
 
 @pytest.mark.parametrize("script", sorted(PARTS))
@@ -53,7 +57,7 @@ def test_flags(script: str) -> None:
     flags = header_of(script).text("Flags")
     assert assemble(script, LIMITS).splitlines()[0] == FLAGS[flags]
     assert (flags == "allow-oom") == (script in DRAINING)
-    assert (flags == "no-writes") == (script in ("read", "depths"))
+    assert (flags == "no-writes") == (script in READING)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -71,7 +75,7 @@ def test_file(name: str) -> None:
 
 def test_every_file_is_used() -> None:
     """No file is left over, and each script ends with its own file or the shared report."""
-    used = {part for parts in PARTS.values() for part in parts} | {"prelude", "clock"}
+    used = {part for parts in PARTS.values() for part in parts} | {"clock", "prelude", "events"}
     assert set(FILES) == used
     assert all(name in parts for name, parts in PARTS.items())
 
@@ -83,6 +87,7 @@ def test_limits_are_the_settings() -> None:
     found = dict(zip(names.split(", "), map(int, values.split(", ")), strict=True))
     assert found["LEASE_MS"] == 15_000
     assert found["RETENTION_MS"] == 7 * 86_400_000
+    assert (found["MAX_RATE"], found["IDEMPOTENCY_MS"]) == (1_000, 86_400_000)
     assert set(found) == {name.upper() for name in Limits.__slots__}
 
 
@@ -93,6 +98,7 @@ async def use_everything(bench: Bench) -> None:
     await broker.submit_many([bench.new() for _ in range(3)])
     a, b, c = (await bench.fetch(3, outcomes=[complete(delivery)])).deliveries
     await bench.beat(held=[a, b], types=["echo"], counters={"wait_ms:1": 1})
+    await one.progress([Report(a, 0.5)], request=1)
     await one.complete([complete(a)])
     await one.fail([fail(b)])
     await one.release([release(c)])
@@ -100,16 +106,21 @@ async def use_everything(bench: Bench) -> None:
     await one.recover(3, streams=await bench.streams())
     await broker.redrive()
     await bench.make(TaskState.DEAD_LETTER)
+    await broker.dead_letters.page()
+    await broker.dead_letters.groups()
     await broker.clear()
     await broker.retry((await bench.make(TaskState.CANCELLED))[0])
     await broker.purge(Priority.NORMAL)
     await broker.promote()
     await broker.retain()
     await broker.pause("w1")
-    await broker.inspection.dead_letters()
+    await broker.admission.take("a client")
+    await broker.inspection.running("w1")
     await broker.inspection.queue_stats()
+    await broker.history.read(None, 10)
     await one.stop()
     await one.deregister()
+    assert [sentence async for sentence in broker.repair()] == []
 
 
 @pytest.mark.anyio
@@ -143,6 +154,7 @@ def test_the_data_model_page_names_every_key() -> None:
     page = (LUA / "README.md").read_text("utf-8")
     keys = Keys("n")
     makers = {"task", "body", "result", "history", "stream", "bell", "control", "worker"}
+    makers |= {"held", "own_bell", "idempotency", "rate"}
     names = [getattr(keys, name) for name, kind in vars(Keys).items() if isinstance(kind, property)]
     names += [getattr(keys, maker)("<>", *[1] * (maker == "stream")) for maker in makers]
     for name in names:
@@ -183,7 +195,8 @@ async def test_steps_are_at_most_a_hundred(bench: Bench, script: str) -> None:
     elif script == "purge":
         keys, first = [bench.keys.meta, bench.keys.stream("default", 1)], ["-", ""]
     await bench.advance(7 * 86_400_000)
-    answer = await broker.scripts.call(script, keys, [*first, 1_000, "token"])
+    rest = ["", "", "", "", "", ""] if script == "redrive" else []
+    answer = await broker.scripts.call(script, keys, [*first, 1_000, "token", *rest])
     assert 100 in (answer if isinstance(answer, list) else [answer])
 
 

@@ -9,7 +9,9 @@ import pytest
 from bench import LEASE_MS, LONG_MS, Bench, complete, fail, hold, release, task_id_of
 from headers import header_of
 
+from taskqueue_core.broker import TaskQuery
 from taskqueue_core.broker.scripts import PARTS
+from taskqueue_core.broker.sessions import Report
 from taskqueue_core.keys import GROUP
 from taskqueue_core.models import Delivery, NewTask, Priority
 from taskqueue_core.states import TRANSITIONS, TaskState
@@ -105,6 +107,11 @@ async def forget(bench: Bench, delivery: Delivery) -> None:
     await bench.beat(streams=await bench.streams())
 
 
+@action("progress")
+async def report_progress(bench: Bench, delivery: Delivery) -> None:
+    await bench.w1.progress([Report(delivery, 0.5, "half")], request=1)
+
+
 async def _recover(bench: Bench, delivery: Delivery, lost: str) -> None:
     if await bench.state(task_id_of(delivery)) is TaskState.RUNNING:
         await bench.age(delivery, LEASE_MS)
@@ -129,12 +136,17 @@ async def _call(bench: Bench, script: str, delivery: Delivery, *arguments: str) 
 
 @action("cancel")
 async def cancel(bench: Bench, delivery: Delivery) -> None:
-    await _call(bench, "cancel", delivery)
+    await _call(bench, "cancel", delivery, "")
 
 
 @action("retry")
 async def retry(bench: Bench, delivery: Delivery) -> None:
-    await _call(bench, "retry", delivery, "0", "")
+    await _call(bench, "retry", delivery, "0", "", "")
+
+
+@action("retry")
+async def replay_another_body(bench: Bench, delivery: Delivery) -> None:
+    await _call(bench, "retry", delivery, "0", "", '[{"another":1}]')
 
 
 @action("redrive")
@@ -180,14 +192,61 @@ async def deregister(bench: Bench, delivery: Delivery) -> None:
     await bench.broker.session("w2", "i2").deregister()
 
 
+async def _repair(bench: Bench) -> None:
+    async for _ in bench.broker.repair():
+        pass
+
+
+@action("repair")
+async def repair_nothing(bench: Bench, delivery: Delivery) -> None:
+    await _repair(bench)
+
+
+@action("repair")
+async def repair_a_stream(bench: Bench, delivery: Delivery) -> None:
+    await bench.redis.delete(bench.keys.stream("default", 1))
+    await _repair(bench)
+
+
+@action("repair")
+async def repair_a_lease(bench: Bench, delivery: Delivery) -> None:
+    await bench.redis.xack(bench.keys.stream("default", 1), GROUP, delivery.entry_id)
+    await _repair(bench)
+
+
+@action("admit")
+async def admit(bench: Bench, delivery: Delivery) -> None:
+    await bench.broker.admission.take("a client")
+
+
 @action("read")
 async def read(bench: Bench, delivery: Delivery) -> None:
     await bench.broker.inspection.read(bench.keys, [delivery.digits])
 
 
+@action("search")
+async def search(bench: Bench, delivery: Delivery) -> None:
+    await bench.broker.search.page(TaskQuery(), limit=10)
+
+
+@action("tally")
+async def tally(bench: Bench, delivery: Delivery) -> None:
+    await bench.broker.dead_letters.groups()
+
+
+@action("running")
+async def running(bench: Bench, delivery: Delivery) -> None:
+    await bench.broker.inspection.running("w1")
+
+
 @action("depths")
 async def depths(bench: Bench, delivery: Delivery) -> None:
     await bench.broker.inspection.queue_stats()
+
+
+@action("history")
+async def history(bench: Bench, delivery: Delivery) -> None:
+    await bench.broker.history.read(None, 10)
 
 
 async def _trace(bench: Bench, delivery: Delivery, before: TaskState | None) -> object:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
-from bench import Bench, changes
+from bench import Bench, changes, server_of
 
 from taskqueue_core.broker import Broker, open_broker, open_redis
-from taskqueue_core.errors import BrokerError, CapacityError, InvalidTaskError
-from taskqueue_core.keys import id_to_hex
+from taskqueue_core.broker.scripts import Argument, Scripts
+from taskqueue_core.errors import BrokerError, CapacityError, InvalidTaskError, NotFoundError
+from taskqueue_core.keys import id_to_hex, new_task_id, partition_of
 from taskqueue_core.models import NewTask, Priority, Submitted
 from taskqueue_core.settings import Settings
 from taskqueue_core.states import TaskState
@@ -124,6 +128,81 @@ async def test_backlog_limit(settings: Settings, bench: Bench) -> None:
     await small.close()
 
 
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_backlog_limit_is_exact(settings: Settings, partitions: int) -> None:
+    """Of 500 at once as many are accepted as there is room for: an even share in each."""
+    changed = {"max_queue_size": 100, "partitions": partitions}
+    queue = settings.queue.model_copy(update=changed)
+    chosen = settings.model_copy(update={"queue": queue})
+    brokers = [open_broker(chosen), open_broker(chosen)]
+    await brokers[0].prepare()
+    calls = (
+        broker.submit(NewTask(id=broker.new_task_id(), type="echo"), may_move=True)
+        for broker in brokers * 250
+    )
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    accepted = [answer for answer in answers if isinstance(answer, Submitted)]
+    assert all(isinstance(a, Submitted | CapacityError) for a in answers)
+    share = 100 // partitions
+    assert Counter(partition_of(task.id) for task in accepted) == dict.fromkeys(
+        range(partitions), share
+    )
+    assert (await brokers[0].inspection.queue_stats()).backlog == share * partitions
+    for broker in brokers:
+        await broker.close()
+
+
+async def test_a_batch_may_move(settings: Settings) -> None:
+    """What one partition has no room for goes to the others, in the order of their room."""
+    changed = {"max_queue_size": 90, "partitions": 3}
+    queue = settings.queue.model_copy(update=changed)
+    broker = open_broker(settings.model_copy(update={"queue": queue}))
+    await broker.prepare()
+    tasks = [NewTask(id=new_task_id(1), type="echo") for _ in range(100)]
+    stays = await broker.submit_many(tasks[:40])
+    answers = await broker.submit_many(tasks[40:], may_move=True)
+    assert [isinstance(answer, Submitted) for answer in stays] == [True] * 30 + [False] * 10
+    moved = [partition_of(answer.id) for answer in answers if isinstance(answer, Submitted)]
+    assert Counter(moved) == {0: 30, 2: 30}
+    assert isinstance((await broker.submit_many(tasks[40:42], may_move=True))[1], CapacityError)
+    await broker.close()
+
+
+async def test_callers_share_a_call(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks of one moment go together; a caller gets its own error, and may leave."""
+    sizes: list[int] = []
+    call = Scripts.call
+
+    async def record(
+        self: Scripts, name: str, keys: Sequence[str], arguments: Sequence[Argument] = ()
+    ) -> Any:
+        sizes.append(len(keys) - 1)
+        return await call(self, name, keys, arguments)
+
+    monkeypatch.setattr(Scripts, "call", record)
+    broken = NewTask(id=bench.broker.new_task_id(), type=None)  # type: ignore[arg-type]
+    calls = [asyncio.create_task(bench.broker.submit(bench.new())) for _ in range(50)]
+    calls.append(asyncio.create_task(bench.broker.submit(broken)))
+    await asyncio.sleep(0)
+    calls[7].cancel()
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(answers.pop(), AttributeError)
+    assert isinstance(answers.pop(7), asyncio.CancelledError)
+    assert all(isinstance(answer, Submitted) for answer in answers)
+    assert sizes == [49]
+
+
+async def test_readers_share_a_call(bench: Bench) -> None:
+    """Tasks of several owners and none are read together, each as its reader may see it."""
+    mine, yours = await bench.submit(owner="me"), await bench.submit(owner="you")
+    asked = [(mine, "me"), (mine, "you"), (yours, ""), (bench.broker.new_task_id(), "")]
+    get = bench.broker.inspection.get
+    calls = (get(task_id, owner=owner) for task_id, owner in asked)
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    assert [getattr(task, "id", None) for task in found] == [mine, None, yours, None]
+    assert [isinstance(task, NotFoundError) for task in found] == [False, True, False, True]
+
+
 async def test_queue_limit(settings: Settings, bench: Bench) -> None:
     """One queue too many is refused with its name; the queues there are go on."""
     queue = settings.queue.model_copy(update={"max_queues": 1})
@@ -166,10 +245,12 @@ async def test_known_types_are_counted_by_name(bench: Bench) -> None:
 
 
 async def test_a_burst_larger_than_the_pool_waits(settings: Settings) -> None:
-    """More callers at once than there may be connections: all are served."""
-    redis = settings.redis.model_copy(update={"pool_size": 3})
+    """More callers at once than there may be connections: all are served, also a slow while."""
+    redis = settings.redis.model_copy(update={"pool_size": 1})
     broker = open_broker(settings.model_copy(update={"redis": redis}))
     await broker.prepare()
+    there = server_of(broker.redis, broker.partitions[0].meta)
+    await broker.redis.execute_command("CLIENT PAUSE", 700, "WRITE", **there)
     calls = (broker.submit(NewTask(id=broker.new_task_id(), type="echo")) for _ in range(60))
     assert len(await asyncio.gather(*calls)) == 60
     await broker.close()

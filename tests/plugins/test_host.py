@@ -50,7 +50,11 @@ def test_module_offers_its_handlers(install: Install) -> None:
     assert email(TaskContext(id="1", type="email"), {}) == "sent"
     assert host.get("nobody") is None
     assert host.infos()["email"] == HandlerInfo(
-        queue="mail", timeout_seconds=30, distribution="mailer", version="1.2"
+        queue="mail",
+        timeout_seconds=30,
+        distribution="mailer",
+        version="1.2",
+        executor="thread",
     )
 
 

@@ -1,36 +1,40 @@
-"""Who is let in: API keys in three places, and settings that are refused."""
+"""Who is let in: keys in three places, and settings that are refused."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from answers import operations
 from checked import serve
+from credentials import KEYS, SECRET, bearer, guarded, token
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
-from taskqueue_core.broker import open_broker
+from taskqueue_core.broker import Broker, open_broker
 from taskqueue_core.errors import SettingsError
 from taskqueue_core.settings import AuthSettings, ServerSettings, Settings
-from taskqueue_server.app import create_app
-from taskqueue_server.auth import Keyring
-from taskqueue_server.exposure import check_auth_settings
+from taskqueue_server.app import Application, create_app
+from taskqueue_server.exposure import check_auth_settings, has_credentials
 from taskqueue_server.messages import Message, Scope
-from taskqueue_server.problems import ProblemError
-
-_KEYS = ("first-key", "second-ключ")
 
 
 @pytest.fixture
-async def guarded(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """Yield a client of a server that wants a key."""
-    closed = settings.model_copy(update={"auth": AuthSettings(enabled=True, api_keys=_KEYS)})
-    async with serve(create_app(closed, broker=open_broker(settings))) as http:
+async def app(settings: Settings, broker: Broker) -> Application:
+    """Return an application that asks who calls."""
+    return create_app(guarded(settings), broker=open_broker(settings), report_seconds=3_600)
+
+
+@pytest.fixture
+async def guarded_client(app: Application) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client that shows nothing by itself."""
+    async with serve(app) as http:
         yield http
 
 
 def _headers() -> list[dict[str, bytes]]:
-    keys = [key.encode() for key in _KEYS]
+    keys = [*(key.encode() for key in KEYS), token(scope="admin").encode()]
     return [
         *({"x-api-key": key} for key in keys),
         *({"authorization": scheme + key} for key in keys for scheme in (b"Bearer ", b"bearer  ")),
@@ -41,9 +45,11 @@ def _headers() -> list[dict[str, bytes]]:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("headers", _headers())
-async def test_known_keys_are_let_in(guarded: httpx.AsyncClient, headers: dict[str, bytes]) -> None:
-    """Either header will do, with any of the keys."""
-    response = await guarded.get("/admin/queues", headers=headers)
+async def test_known_credentials_are_let_in(
+    guarded_client: httpx.AsyncClient, headers: dict[str, bytes]
+) -> None:
+    """Either header will do, with any of the keys or a token."""
+    response = await guarded_client.get("/admin/queues", headers=headers)
     assert response.status_code == 200
 
 
@@ -60,77 +66,76 @@ async def test_known_keys_are_let_in(guarded: httpx.AsyncClient, headers: dict[s
         {"authorization": "Bearer"},
         {"authorization": "Bearer first-ke"},
         {"authorization": "Basic first-key"},
+        {"x-api-key": "tq_00000000_" + "a" * 43},
+        {"cookie": "token=first-key; x-api-key=first-key"},
     ],
 )
-async def test_others_are_not(guarded: httpx.AsyncClient, headers: dict[str, str]) -> None:
+async def test_others_are_not(guarded_client: httpx.AsyncClient, headers: dict[str, str]) -> None:
     """Without a known key the answer is 401, which names the scheme but no key."""
-    response = await guarded.get("/admin/queues", headers=headers)
+    response = await guarded_client.get("/admin/queues", headers=headers)
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
     assert response.json()["type"] == "urn:taskqueue:problem:unauthorized"
     assert "first" not in response.text
 
 
 @pytest.mark.anyio
-async def test_every_operation_asks_for_a_key_but_health(guarded: httpx.AsyncClient) -> None:
-    """What the contract leaves open is open; all else asks before it looks at the request."""
-    for path, method, operation in operations():
-        response = await guarded.request(method, path.replace("{", "").replace("}", "") + "?x=1")
-        expected = 400 if operation.get("security") == [] else 401
-        assert response.status_code == expected, path
-    assert (await guarded.get("/health")).status_code == 200
-    assert (await guarded.get("/admin/health")).status_code == 200
-
-
-@pytest.mark.anyio
-async def test_query_parameter_is_for_websockets_only(guarded: httpx.AsyncClient) -> None:
+async def test_query_parameter_is_for_websockets_only(guarded_client: httpx.AsyncClient) -> None:
     """A key in a URL ends up in logs, so it opens nothing that has headers."""
-    response = await guarded.get("/admin/queues?token=first-key")
-    assert response.status_code == 401
-
-
-def _handshake(query: bytes = b"", **headers: bytes) -> Scope:
-    pairs = [(name.replace("_", "-").encode(), value) for name, value in headers.items()]
-    return {"type": "websocket", "query_string": query, "headers": pairs}
-
-
-@pytest.mark.parametrize(
-    "scope",
-    [
-        _handshake(b"token=first-key"),
-        _handshake(b"token=second-%D0%BA%D0%BB%D1%8E%D1%87"),
-        _handshake(x_api_key=b"first-key"),
-        _handshake(authorization=b"Bearer first-key"),
-        _handshake(b"token=wrong", x_api_key=b"first-key"),
-    ],
-)
-def test_handshakes_that_are_let_in(scope: Scope) -> None:
-    """A WebSocket shows its key where it can."""
-    Keyring(_KEYS).check_handshake(scope)
-    Keyring((), is_enforced=False).check_handshake(_handshake())
-
-
-@pytest.mark.parametrize(
-    "scope",
-    [
-        _handshake(),
-        _handshake(b"token="),
-        _handshake(b"token=first-key%20"),
-        _handshake(b"Token=first-key"),
-        _handshake(x_api_key=b"wrong"),
-        _handshake(authorization=b"Basic first-key"),
-    ],
-)
-def test_handshakes_that_are_not(scope: Scope) -> None:
-    """Without a known key the handshake is answered with 401."""
-    with pytest.raises(ProblemError) as refused:
-        Keyring(_KEYS).check_handshake(scope)
-    assert refused.value.status == 401
+    for path in ("/admin/queues", "/ws"):
+        assert (await guarded_client.get(f"{path}?token=first-key")).status_code == 401
 
 
 @pytest.mark.anyio
-async def test_websockets_ask_for_a_key(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [
+        ("?token=first-key", {}),
+        ("?token=second-%D0%BA%D0%BB%D1%8E%D1%87", {}),
+        ("?token=" + token(scope="tasks:read"), {}),
+        ("", {"X-API-Key": "first-key"}),
+        ("", bearer("first-key")),
+        ("?token=wrong", {"X-API-Key": "first-key"}),
+        ("?token=first-key", bearer("wrong")),
+    ],
+)
+async def test_handshakes_that_are_let_in(
+    address: str, query: str, headers: dict[str, str]
+) -> None:
+    """A WebSocket shows its key where it can."""
+    async with connect(f"ws://{address}/ws{query}", additional_headers=headers) as socket:
+        await socket.send('{"action":"subscribe","events":["task.failed"]}')
+        assert json.loads(await socket.recv())["type"] == "subscription.updated"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("query", "headers", "status"),
+    [
+        ("", {}, 401),
+        ("?token=", {}, 401),
+        ("?token=first-key%20", {}, 401),
+        ("?Token=first-key", {}, 401),
+        ("?token=wrong&token=first-key", {}, 401),
+        ("?" + "a=b&" * 101 + "token=first-key", {}, 401),
+        ("", {"X-API-Key": "wrong"}, 401),
+        ("", {"Authorization": "Basic first-key"}, 401),
+        ("?token=" + token(scope="tasks:write"), {}, 403),
+        ("?token=" + token(scope="admin", owner="acme"), {}, 403),
+    ],
+)
+async def test_handshakes_that_are_not(
+    address: str, query: str, headers: dict[str, str], status: int
+) -> None:
+    """Without a known key the handshake is answered with 401, without the scope with 403."""
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"ws://{address}/ws{query}", additional_headers=headers).__aenter__()
+    assert refused.value.response.status_code == status
+    assert refused.value.response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.anyio
+async def test_servers_that_cannot_answer_a_handshake(app: Application) -> None:
     """The endpoint refuses before it accepts; without the answer extension it just closes."""
-    closed = settings.model_copy(update={"auth": AuthSettings(enabled=True, api_keys=_KEYS)})
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -139,39 +144,37 @@ async def test_websockets_ask_for_a_key(settings: Settings) -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await create_app(closed)({**_handshake(), "path": "/ws"}, receive, send)
+    scope: Scope = {"type": "websocket", "path": "/ws", "query_string": b"", "headers": []}
+    await app(scope, receive, send)
     assert sent == [{"type": "websocket.close", "code": 1008}]
-    extensions = {"websocket.http.response": {}}
-    scope = {**_handshake(), "path": "/ws", "extensions": extensions}
-    await create_app(closed)(scope, receive, send)
-    assert [message.get("status") for message in sent[1:]] == [401, None]
 
 
-def test_nobody_is_known_to_an_empty_keyring(settings: Settings) -> None:
-    """Without keys no key is accepted, and no application starts that asks for one."""
-    assert not Keyring(()).accepts(b"")
-    with pytest.raises(ProblemError):
-        Keyring(()).check_handshake(_handshake(b"token="))
-    with pytest.raises(SettingsError, match=r"auth\.apikeys"):
-        create_app(settings.model_copy(update={"auth": AuthSettings(enabled=True)}))
-    assert Keyring(("a",)).accepts(b"a")
+@pytest.mark.anyio
+async def test_nobody_is_known_without_keys(settings: Settings, broker: Broker) -> None:
+    """Where no key has been made yet nobody gets in, whatever is shown; health is open."""
+    empty = guarded(settings, api_keys=(), jwt_secret="")
+    async with serve(create_app(empty, broker=open_broker(settings))) as http:
+        for shown in ("", "null", token(secret="a" * 32, scope="admin")):
+            headers = {"X-API-Key": shown}
+            assert (await http.get("/admin/queues", headers=headers)).status_code == 401
+        assert (await http.get("/health")).status_code == 200
+        assert (await http.get("/admin/health")).status_code == 200
 
 
 @pytest.mark.parametrize(
     ("auth", "host", "message"),
     [
-        (AuthSettings(enabled=True), "127.0.0.1", "auth.apikeys"),
-        (AuthSettings(jwt_secret="s"), "127.0.0.1", "auth.jwtsecret"),
-        (AuthSettings(enabled=True, jwt_secret="s"), "127.0.0.1", "auth.jwtsecret"),
+        (AuthSettings(enabled=True, jwt_secret="s" * 31), "127.0.0.1", "auth.jwtsecret has 31"),
         (AuthSettings(), "0.0.0.0", "--insecure-no-auth"),
-        (AuthSettings(), "::", "--insecure-no-auth"),
-        (AuthSettings(), "example.org", "--insecure-no-auth"),
+        (AuthSettings(api_keys=("k",)), "::", "--insecure-no-auth"),
+        (AuthSettings(jwt_secret=SECRET), "example.org", "--insecure-no-auth"),
     ],
 )
 def test_settings_that_do_not_start(auth: AuthSettings, host: str, message: str) -> None:
-    """An open door needs to be meant, and a lock needs a key."""
-    with pytest.raises(SettingsError, match=message):
+    """An open door needs to be meant, and a lock that a child can pick is none."""
+    with pytest.raises(SettingsError, match=message) as refused:
         check_auth_settings(Settings(auth=auth, server=ServerSettings(host=host)))
+    assert "sss" not in str(refused.value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
@@ -181,8 +184,10 @@ def test_loopback_needs_no_key(host: str) -> None:
 
 
 def test_open_on_purpose() -> None:
-    """The flag lets a server be open, the key makes it closed."""
+    """The flag lets a server be open, authentication makes it closed, with or without keys."""
     everywhere = ServerSettings(host="0.0.0.0")
     check_auth_settings(Settings(server=everywhere), is_open_on_purpose=True)
-    closed = AuthSettings(enabled=True, api_keys=("k",))
-    check_auth_settings(Settings(server=everywhere, auth=closed))
+    for auth in (AuthSettings(enabled=True, api_keys=("k",)), AuthSettings(enabled=True)):
+        check_auth_settings(Settings(server=everywhere, auth=auth))
+        assert has_credentials(Settings(auth=auth)) == bool(auth.api_keys)
+    assert has_credentials(Settings(auth=AuthSettings(jwt_secret=SECRET)))

@@ -59,9 +59,9 @@ FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"timeout": "30s"}, "timeout", "not of type"),
     ({"payload": []}, "payload", "not of type"),
     ({"payload": "x"}, "payload", "not of type"),
-    ({"metadata": {"a": 1}}, "metadata.a", "not of type"),
-    ({"metadata": {"a": None}}, "metadata.a", "not of type"),
-    ({"metadata": {"a": "x" * 257}}, "metadata.a", "longer than 256"),
+    ({"metadata": {"a": 1}}, "metadata/a", "not of type"),
+    ({"metadata": {"a": None}}, "metadata/a", "not of type"),
+    ({"metadata": {"a": "x" * 257}}, "metadata/a", "longer than 256"),
     ({"metadata": {str(n): "" for n in range(33)}}, "metadata", "more than 32"),
     ({"metadata": []}, "metadata", "not of type"),
     ({"scheduled_at": "2026-01-15T12:00:00"}, "scheduled_at", "with a zone"),
@@ -217,29 +217,26 @@ async def test_known_parameter(client: httpx.AsyncClient, query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "message"),
     [
-        {},
-        {"retry_all": False},
-        {"retry_all": None},
-        {"retry_all": 1},
-        {"task_id": None},
-        {"task_id": 1},
-        {"task_id": "x", "retry_all": True},
-        {"retry_all": True, "message_id": "1-1"},
-        {"message_id": "1-1"},
-        {"retry_all": True, "more": 1},
-        [],
+        ({}, "body: must be either task_id"),
+        ({"retry_all": False}, "retry_all: must be one of true"),
+        ({"retry_all": None}, "retry_all: null is not"),
+        ({"retry_all": 1}, "retry_all: 1 is not"),
+        ({"task_id": None}, "task_id: null is not"),
+        ({"task_id": 1}, "task_id: 1 is not"),
+        ({"task_id": "x", "retry_all": True}, "body: must be either task_id"),
+        ({"retry_all": True, "message_id": "1-1"}, "body: must be either task_id"),
+        ({"message_id": "1-1"}, "body: must be either task_id"),
+        ({"retry_all": True, "more": 1}, "body: must be either task_id"),
+        ([], "body: must be either task_id"),
     ],
 )
-async def test_dead_letter_retry(refusing: httpx.AsyncClient, body: Any) -> None:
-    """Neither form, or both, is refused with a sentence that names the forms."""
+async def test_dead_letter_retry(refusing: httpx.AsyncClient, body: Any, message: str) -> None:
+    """A form that is nearly met names its field; without one the sentence names the forms."""
     response = await refusing.post("/admin/dlq/retry", json=body)
     assert response.status_code == 400
-    assert (
-        'either task_id, with an optional message_id, or "retry_all":true'
-        in response.text.replace("\\", "")
-    )
+    assert response.json()["message"].startswith(message)
 
 
 async def test_long_values_are_cut_in_messages(refusing: httpx.AsyncClient) -> None:

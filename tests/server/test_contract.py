@@ -66,7 +66,9 @@ def test_operation_ids_are_unique_snake_case() -> None:
 def test_every_tag_has_a_module_of_operations() -> None:
     """Tags are the modules of ``taskqueue_server.operations``."""
     tags = {tag for _, _, operation in operations() for tag in operation["tags"]}
-    assert tags == {"tasks", "queues", "workers", "dead_letters", "system"}
+    assert tags == {
+        *("tasks", "search", "task_types", "queues", "workers", "dead_letters", "events", "system")
+    }
 
 
 def test_bodies_and_answers_are_named_schemas() -> None:

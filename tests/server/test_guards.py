@@ -15,6 +15,7 @@ from taskqueue_core.settings import ServerSettings, Settings
 from taskqueue_server.app import Application, create_app
 from taskqueue_server.guards import Guards
 from taskqueue_server.messages import Message, Receive, Scope, Send
+from taskqueue_server.origins import Origins
 
 pytestmark = pytest.mark.anyio
 
@@ -112,7 +113,9 @@ def observed() -> list[tuple[str, str, int]]:
 
 async def test_fault_of_the_server(observed: list[tuple[str, str, int]]) -> None:
     """The client learns an id and nothing else; the log has the rest under that id."""
-    guards = Guards(_fail, lambda method, path, status, _: observed.append((method, path, status)))
+    guards = Guards(
+        _fail, lambda method, path, status, _: observed.append((method, path, status)), Origins()
+    )
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app=guards), base_url="http://test"
     ) as client:
@@ -126,7 +129,7 @@ async def test_fault_of_the_server(observed: list[tuple[str, str, int]]) -> None
 
 async def test_fault_after_the_answer_began() -> None:
     """There is no second answer: the server that runs us breaks the connection."""
-    guards = Guards(_fail_late, lambda *_: None)
+    guards = Guards(_fail_late, lambda *_: None, Origins())
     sent: list[Message] = []
 
     async def receive() -> Message:

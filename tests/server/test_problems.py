@@ -20,6 +20,7 @@ _ERRORS = [
         "state-conflict",
         False,
     ),
+    (errors.IdempotencyError(), 422, "idempotency-mismatch", False),
     (errors.CapacityError(10), 503, "queue-full", True),
     (errors.BrokerFullError(_SECRET), 503, "broker-full", True),
     (errors.BrokerUnavailableError(_SECRET), 503, "broker-unavailable", True),
@@ -46,7 +47,8 @@ def test_errors_of_the_core(
 
 def test_every_error_that_a_request_can_meet_is_in_the_table() -> None:
     """An error that joins the tree needs an answer, too."""
-    start_only = {errors.SettingsError, errors.PluginError, errors.TaskQueueError}
+    never = {errors.SettingsError, errors.PluginError, errors.InvalidKeyError}
+    start_only = never | {errors.TaskQueueError}
     tree = {
         kind
         for kind in vars(errors).values()

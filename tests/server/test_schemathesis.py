@@ -32,6 +32,9 @@ schemathesis.openapi.format(
 )
 
 
+_EXPECTED = ["2xx", "401", "403", "404", "409", "422", "429", "5xx"]
+
+
 def load(*, has_auth: bool) -> Any:
     """Return the contract for one of the two servers, with the rules that hold for it."""
     config = SchemathesisConfig.from_dict(
@@ -41,10 +44,26 @@ def load(*, has_auth: bool) -> Any:
             "headers": _HEADERS if has_auth else {},
             "operations": [
                 {
-                    # A cancelled task can still be read.
+                    # A key that was used for another request is refused, whatever is sent with it.
+                    "include-operation-id": ["create_task", "create_tasks"],
+                    "checks": {"positive_data_acceptance": {"expected-statuses": _EXPECTED}},
+                },
+                {
+                    # A cancelled task can still be read, and nobody has to wait for it here.
                     "include-operation-id": "get_task",
+                    "parameters": {"query.wait": 0},
                     "checks": {"use_after_free": {"enabled": False}},
-                }
+                },
+                {
+                    # Which ids are those of events is a rule that no schema can say.
+                    "include-operation-id": "list_events",
+                    "parameters": {"query.after": "0"},
+                },
+                {
+                    # That a cursor is one of ours is a rule that no schema can say.
+                    "include-operation-id": ["search_tasks", "list_dead_letters"],
+                    "checks": {"positive_data_acceptance": {"enabled": False}},
+                },
             ],
         }
     )

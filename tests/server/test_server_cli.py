@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 import taskqueue_server
@@ -107,6 +108,29 @@ def test_children(
     assert {(child.env or {})["TASKQUEUE_REDIS_URL"] for child in started} == {free_settings[1]}
     modules = {child.argv[2] for child in started}
     assert modules <= {"taskqueue_server.serving", "taskqueue_core.worker"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_told"),
+    [
+        ({"TASKQUEUE_AUTH_ENABLED": "true"}, True),
+        ({"TASKQUEUE_AUTH_ENABLED": "true", "TASKQUEUE_AUTH_APIKEYS": "k"}, False),
+        ({}, False),
+    ],
+)
+def test_closed_to_all_but_stored_keys_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    free_settings: list[str],
+    variables: dict[str, str],
+    *,
+    is_told: bool,
+) -> None:
+    """A server that no key of the settings opens says where keys are made."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with bind_listener("127.0.0.1", 0) as taken, capture_logs() as lines:
+        run(*free_settings, "--port", str(taken.getsockname()[1]))
+    assert any("taskqueue keys new" in line["event"] for line in lines) == is_told
 
 
 @contextmanager

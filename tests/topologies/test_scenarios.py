@@ -55,7 +55,7 @@ async def test_a_worker_serves_all_partitions(broker: Broker) -> None:
     assert states.count(TaskState.COMPLETED) == 40
     assert states.count(TaskState.DEAD_LETTER) == 20
     assert [worker.id for worker in await broker.inspection.workers()] == ["w1"]
-    assert len(await broker.inspection.dead_letters(limit=15)) == 15
+    assert len((await broker.dead_letters.page(limit=15)).letters) == 15
     assert await broker.redrive() == 20
     assert await broker.purge(Priority.NORMAL) == 20
     assert (await broker.inspection.stats())["submitted:other:1"] == 60

@@ -22,10 +22,13 @@ FLAGS = {
     | {"--metadata", "--wait"},
     "get": HTTP | {"--wait"},
     "cancel": HTTP,
-    "audit": SHARED,
+    "audit": SHARED | {"--repair"},
     "broker": {"--config", "--data-dir"},
     "verify": {"--config", "--redis-url", "--minutes", "--seed", "--keep"},
     "config show": SHARED | {"--json"},
+    "keys new": SHARED | {"--scope", "--owner", "--days"},
+    "keys list": SHARED | {"--json"},
+    "keys revoke": SHARED,
     "plugins list": {"--config", "--log-level", "--json"},
 }
 #: What takes long to import, and what a command that does not need it must not wait for.
@@ -60,7 +63,7 @@ def test_help_of_the_worker_is_complete() -> None:
     assert re.findall(r"^    (\d)  \w", text, re.MULTILINE) == ["0", "2", "3"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["config"], ["plugins"]])
+@pytest.mark.parametrize("arguments", [[], ["config"], ["keys"], ["plugins"]])
 def test_group_alone_shows_its_commands(arguments: list[str]) -> None:
     """Whoever leaves the command out is told which ones there are, each by a whole sentence."""
     _, text = run(app, *arguments)

@@ -82,7 +82,12 @@ def test_coroutine_function_becomes_async_handler() -> None:
     assert (send.task_type, send.executor, send.is_async) == ("email", "async", True)
     assert (send.timeout_seconds, send.queue, send.retry) == (30, "mail", retry)
     assert send.info(distribution="mailer", version="1.0") == HandlerInfo(
-        queue="mail", timeout_seconds=30, max_retries=5, distribution="mailer", version="1.0"
+        queue="mail",
+        timeout_seconds=30,
+        max_retries=5,
+        distribution="mailer",
+        version="1.0",
+        executor="async",
     )
 
 
@@ -94,7 +99,7 @@ def test_plain_function_becomes_thread_handler() -> None:
         return f"{ctx.id} {payload}"
 
     assert (resize.executor, resize.is_async) == ("thread", False)
-    assert resize.info() == HandlerInfo()
+    assert resize.info() == HandlerInfo(executor="thread")
     assert resize(CTX, {}) == "1 {}"
 
 

@@ -100,14 +100,19 @@ KEYS = Keys("shop", 7)
         (KEYS.stats, "stats"),
         (KEYS.types, "types"),
         (KEYS.workers, "workers"),
+        (KEYS.held_types, "held"),
+        (KEYS.held("mail"), "hold:mail"),
         (KEYS.task("ab"), "t:ab"),
         (KEYS.body("ab"), "b:ab"),
         (KEYS.result("ab"), "r:ab"),
         (KEYS.history("ab"), "h:ab"),
         (KEYS.stream("mail", 2), "q:mail:2"),
         (KEYS.bell("mail"), "wake:mail"),
+        (KEYS.own_bell("w-1"), "call:w-1"),
         (KEYS.control("w-1"), "ctl:w-1"),
         (KEYS.worker("w-1"), "w:w-1"),
+        (KEYS.idempotency("ab"), "idem:ab"),
+        (KEYS.rate("ab"), "rate:ab"),
     ],
 )
 def test_keys_of_a_partition_share_one_hash_tag(key: str, name: str) -> None:
@@ -119,7 +124,8 @@ def test_every_key_has_a_name_of_its_own() -> None:
     members = inspect.getmembers(Keys, lambda member: isinstance(member, property))
     fixed = {name: getattr(KEYS, name) for name, _ in members if name != "prefix"}
     made = [KEYS.task("x"), KEYS.body("x"), KEYS.result("x"), KEYS.history("x"), KEYS.bell("x")]
-    made += [KEYS.stream("x", 0), KEYS.control("x"), KEYS.worker("x")]
+    made += [KEYS.stream("x", 0), KEYS.control("x"), KEYS.worker("x"), KEYS.own_bell("x")]
+    made += [KEYS.held("x"), KEYS.idempotency("x"), KEYS.rate("x")]
     everything = [*fixed.values(), *made]
     assert len(set(everything)) == len(everything)
     kinds = [key.removeprefix(KEYS.prefix).partition(":")[0] for key in everything]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import trustme
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.sentinel import SentinelConnectionPool
 
@@ -89,8 +92,10 @@ def test_a_sentinel_password_is_hidden() -> None:
         "rediss+cluster://u:p@a,b?ssl_ca_certs=/ca.pem&ssl_check_hostname=no",
     ],
 )
-def test_a_client_is_made_without_connecting(url: str) -> None:
+def test_a_client_is_made_without_connecting(url: str, tmp_path: Path) -> None:
     """The client has the URL's user, database and TLS, and has asked nobody yet."""
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    url = url.replace("/ca.pem", f"{tmp_path}/ca.pem")
     client = open_redis(Settings(redis=RedisSettings(url=url)))
     if isinstance(client, RedisCluster):
         options = client.connection_kwargs

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from taskqueue_core.plugin import DropTask, RetryTask, TaskCancelled, TaskContext
-from taskqueue_core.plugin.context import request_cancel
+from taskqueue_core.plugin.context import MESSAGE_LIMIT, request_cancel
 
 
 def test_context_cannot_be_changed_by_a_handler() -> None:
@@ -71,3 +71,28 @@ def test_retry_keeps_delay_and_reason() -> None:
 def test_drop_keeps_its_reason() -> None:
     """The reason is kept with the failed task."""
     assert (DropTask("gone").reason, str(DropTask("gone"))) == ("gone", "gone")
+
+
+@pytest.mark.parametrize(("said", "told"), [(0, 0.0), (0.5, 0.5), (-3, 0.0), (1.0001, 1.0)])
+def test_progress_is_handed_on_within_its_bounds(said: float, told: float) -> None:
+    """A rounding error of a handler is not worth an attempt."""
+    heard: list[tuple[str, float, str]] = []
+    ctx = TaskContext(id="1", type="a", _tell=lambda ctx, *said: heard.append((ctx.id, *said)))
+    ctx.progress(said, "é" * 1_000)
+    assert heard[0][:2] == ("1", told)
+    assert len(heard[0][2].encode()) <= MESSAGE_LIMIT
+
+
+@pytest.mark.anyio
+async def test_progress_may_be_awaited_and_need_not_be() -> None:
+    """Handlers of either colour call it; where nobody listens it does nothing."""
+    ctx = TaskContext(id="1", type="a")
+    ctx.progress(0.5)
+    assert await ctx.progress(0.5) is None
+
+
+@pytest.mark.parametrize("said", [float("nan"), "half", None])
+def test_progress_is_a_number(said: float) -> None:
+    """Nonsense is told to the one who can mend it."""
+    with pytest.raises((ValueError, TypeError)):
+        TaskContext(id="1", type="a").progress(said)

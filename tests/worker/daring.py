@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,15 @@ def pile(ctx: TaskContext, payload: dict[str, Any]) -> int:
     """Use some memory; return the size of the process in pages."""
     assert len(b"x" * 2**20) == 2**20
     return int(Path("/proc/self/statm").read_text().split()[1])
+
+
+@handler("gauge", executor="process", timeout=20)
+def gauge(ctx: TaskContext, payload: dict[str, Any]) -> None:
+    """Say how far it is, from a thread that outlives it too, far more often than is of use."""
+    for number in range(1_001):
+        ctx.progress(number / 1_000, f"step {number}")
+    threading.Timer(0.1, ctx.progress, (0.0, "late")).start()
+    time.sleep(payload.get("seconds", 0))
 
 
 class Unstorable:

@@ -60,6 +60,20 @@ async def test_a_bell_wakes_the_fetcher(
     assert await broker.redis.llen(session.keys.bell(queue)) == 0
 
 
+@pytest.mark.parametrize("is_free", [True, False])
+async def test_its_own_bell_is_nobody_elses(
+    broker: Broker, session: WorkerSession, bell: tuple[Bell, Fetcher], *, is_free: bool
+) -> None:
+    """It wakes the fetcher, and its token is taken also when nothing can be: the next fetch that
+    may take something finds what is held."""
+    one, fetcher = bell
+    fetcher._slots.free = int(is_free)
+    await broker.redis.lpush(session.keys.own_bell("w1"), "1")
+    await one.run_once()
+    assert not fetcher.went_dry.is_set()
+    assert await broker.redis.llen(session.keys.own_bell("w1")) == 0
+
+
 @pytest.mark.parametrize("reason", ["paused", "full", "closed"])
 async def test_who_cannot_take_leaves_the_token_to_others(
     broker: Broker, session: WorkerSession, bell: tuple[Bell, Fetcher], reason: str
@@ -104,6 +118,25 @@ async def test_a_new_queue_is_listened_to_at_once(
     await broker.redis.lpush(session.keys.bell("mail"), "1")
     await one.run_once()
     assert not fetcher.went_dry.is_set()
+
+
+async def test_every_partition_can_wait_at_once(
+    broker: Broker, session: WorkerSession, settings: Settings
+) -> None:
+    """However small the pool is: who waits for a bell must not wait for a connection first."""
+    redis = settings.redis.model_copy(update={"pool_size": 1})
+    queue = settings.queue.model_copy(update={"partitions": 3})
+    several = settings.model_copy(update={"redis": redis, "queue": queue})
+    blocking = open_redis(several, blocks_seconds=BLOCK_SECONDS)
+    keys = [f"{session.keys.prefix}wake:{number}" for number in range(4)]
+    waiting = [asyncio.create_task(blocking.blpop([key], timeout=BLOCK_SECONDS)) for key in keys]
+    await broker.redis.lpush(keys[-1], "1")
+    async with asyncio.timeout(2):
+        assert await waiting[-1] == (keys[-1].encode(), b"1")
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await blocking.aclose()
 
 
 async def test_without_a_broker_both_say_so(

@@ -16,6 +16,7 @@ from crew import (
     eventually,
     fields,
     joined,
+    new,
     submit,
     take,
 )
@@ -113,8 +114,8 @@ async def test_every_lease_is_renewed(
     broker: Broker, session: WorkerSession, settings: Settings, crew: Crew, heard: Heard
 ) -> None:
     """Also of more tasks than one call can name."""
-    for _ in range(150):
-        await submit(broker, "slow")
+    # In one call: the registration must not expire before the beat.
+    await broker.submit_many([new(broker, "slow") for _ in range(150)])
     for one in [*await take(session, broker, 100), *await take(session, broker, 100)]:
         crew.executor.start(one)
     await asyncio.sleep(0.3)
@@ -158,11 +159,11 @@ async def test_counters_are_added_once(
 ) -> None:
     """A call is repeated with the counters it had; those that came meanwhile go with the next."""
     heartbeat, lossy = heartbeat_of(settings, crew, heard), Lossy(session, losses)
-    crew.measurements.ran("slow", 7)
+    crew.measurements.ran("slow", 7, is_completed=True)
     for _ in range(losses):
         with pytest.raises(BrokerUnavailableError):
             await heartbeat.run_once(lossy)
-        crew.measurements.ran("slow", 7)
+        crew.measurements.ran("slow", 7, is_completed=True)
     await heartbeat.run_once(lossy)
     await heartbeat.run_once(lossy)
     assert (await broker.inspection.stats())["duration_ms:slow"] == 7 * (losses + 1)
@@ -174,7 +175,7 @@ async def test_counters_wait_for_the_registration(
 ) -> None:
     """A broker that does not know the worker does not count for it either."""
     heartbeat, session = heartbeat_of(settings, crew, heard), broker.session("w1", "i1")
-    crew.measurements.ran("slow", 7)
+    crew.measurements.ran("slow", 7, is_completed=True)
     await heartbeat.run_once(session)
     assert not heard.beats[-1].beat.is_known
     await joined(broker, session)

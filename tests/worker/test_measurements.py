@@ -11,8 +11,8 @@ from taskqueue_core.worker.measurements import Measurements
 def test_every_measure_has_a_bucket_and_a_sum() -> None:
     """A clock that went back counts as no wait."""
     measured = Measurements()
-    measured.ran("echo", 7)
-    measured.ran("echo", 7)
+    measured.ran("echo", 7, is_completed=True)
+    measured.ran("echo", 7, is_completed=False)
     measured.waited(3, -5)
     measured.will_retry("echo", 1000)
     assert measured.take() == {
@@ -32,7 +32,7 @@ def test_nothing_is_lost_between_threads() -> None:
 
     def add() -> None:
         for _ in range(20_000):
-            measured.ran("echo", 1)
+            measured.ran("echo", 1, is_completed=True)
         is_done.set()
 
     thread = threading.Thread(target=add)
@@ -41,3 +41,31 @@ def test_nothing_is_lost_between_threads() -> None:
         total += measured.take().get("duration_ms:echo", 0)
     thread.join()
     assert total + measured.take().get("duration_ms:echo", 0) == 20_000
+
+
+def test_rates() -> None:
+    """The mean of the last minute, of a younger worker since its start, each kind by itself."""
+    now = [100.0]
+    measured = Measurements(lambda: now[0])
+    assert measured.rates() == (0.0, 0.0)
+    for number in range(30):
+        now[0] = 100.0 + number
+        measured.ran("echo", 1, is_completed=number % 3 > 0)
+    now[0] = 140.0
+    assert measured.rates() == (20 / 40, 10 / 40)
+    now[0] = 161.0
+    completed, failed = measured.rates()
+    assert (round(completed * 60), round(failed * 60)) == (16, 8)
+    now[0] = 1000.0
+    assert measured.rates() == (0.0, 0.0)
+
+
+def test_rates_need_little_memory() -> None:
+    """Tens of thousands of tasks are a few numbers."""
+    now = [0.0]
+    measured = Measurements(lambda: now[0])
+    for number in range(20_000):
+        now[0] = number / 100
+        measured.ran("echo", 1, is_completed=True)
+    assert len(measured._completed._steps) <= 13
+    assert 90 < measured.rates()[0] <= 101

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +16,9 @@ from taskqueue_core.broker import Broker, WorkerSession
 from taskqueue_core.errors import BrokerUnavailableError, SettingsError
 from taskqueue_core.logs import Throttle
 from taskqueue_core.models import HandlerInfo
+from taskqueue_core.plugin.schemas import HandlerSchemas
 from taskqueue_core.settings import QueueSettings, RedisSettings, Settings, WorkerSettings
-from taskqueue_core.worker.registration import REFRESH_SECONDS, Registration
+from taskqueue_core.worker.registration import Registration
 
 pytestmark = pytest.mark.anyio
 
@@ -45,6 +48,7 @@ class Member:
             self.session,
             broker.settings.worker,
             {"echo": HandlerInfo()},
+            {"echo": HandlerSchemas(payload={"type": "object", "required": ["a"]})},
             on_queues=self.queues.append,
             throttle=Throttle(3, time.monotonic),
         )
@@ -68,6 +72,9 @@ async def test_joining_publishes_the_worker_and_reads_the_queues(broker: Broker)
     [worker] = await broker.inspection.workers()
     assert (worker.id, worker.instance, worker.handlers) == ("w1", "i1", b'{"echo":{}}')
     assert member.queues == [["mail"]]
+    assert worker.process == f"{os.getpid()} {socket.gethostname()[:64]}"
+    schemas = await broker.inspection.handler_schemas("w1")
+    assert schemas == b'{"echo":{"payload":{"type":"object","required":["a"]}}}'
 
 
 async def test_only_the_named_queues_are_served(broker: Broker, settings: Settings) -> None:
@@ -138,13 +145,14 @@ async def test_a_new_queue_is_read_even_if_the_broker_is_away_first(broker: Brok
     assert member.queues[-1] == ["mail"]
 
 
-async def test_a_new_queue_is_found_without_its_bell(broker: Broker) -> None:
-    """The bell wakes one worker; the others look. Queues that stay the same are told once."""
+async def test_queues_that_stay_the_same_are_told_once(broker: Broker) -> None:
+    """A registration that was lost makes them news again."""
     member = Member(broker)
     await member.registration.register()
     await submit(broker, queue="mail")
-    for _ in range(2):
-        assert await member.registration.refresh() == REFRESH_SECONDS
+    for version in (1, 2):
+        member.registration.saw_version(version)
+        await member.registration.run_once()
     assert member.queues == [[], ["mail"]]
     member.registration.lost()
     await member.registration.run_once()

@@ -379,3 +379,14 @@ def wait_for(condition: Callable[[], object], within_seconds: float) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+async def test_progress(crew: Crew) -> None:
+    """A child's handler is heard during its own call only, and not too often."""
+    said: list[tuple[str, str]] = []
+    crew.executor.on_progress = lambda ctx, _, message: said.append((ctx.id[-1], message))
+    assert (await outcome_of(crew, "gauge")).kind is COMPLETE
+    assert (await outcome_of(crew, "gauge", 2, payload={"seconds": 0.3})).kind is COMPLETE
+    assert (said[0], ("2", "late") in said) == (("1", "step 0"), True)
+    assert ("1", "late") not in said
+    assert len(said) < 100

@@ -5,6 +5,7 @@ local function cancel(id, key, t, token)
     leave(stream_key(t[4] or 'default', priority), t[3])
   else
     redis.call('ZREM', SCHEDULE, id)
+    if t[1] == 's' and redis.call('HEXISTS', key, 'i') == 1 then bring_back(t[2], { id }) end
   end
   redis.call('HSET', key, 's', 'x', 'e', now, 'x', token)
   index(DONE, now + RETENTION_MS, id)

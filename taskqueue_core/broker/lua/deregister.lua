@@ -29,7 +29,7 @@ for _, queue in ipairs(redis.call('ZRANGE', QUEUES, 0, -1)) do
 end
 for _, stream in ipairs(streams) do redis.call('XGROUP', 'DELCONSUMER', stream, GROUP, worker) end
 if is_owing then return 0 end
-redis.call('UNLINK', KEYS[2], KEYS[3])
+redis.call('UNLINK', KEYS[2], KEYS[3], P .. 'call:' .. worker)
 redis.call('HDEL', META, 'paused:' .. worker)
 if redis.call('ZREM', P .. 'workers', worker) == 1 then
   emit_worker('worker.left', worker,

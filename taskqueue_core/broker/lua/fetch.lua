@@ -77,10 +77,19 @@ local function take()
   return at
 end
 
+-- What was put aside because its worker had no handler for it, and this one has.
+local function promote_for_this_worker()
+  if redis.call('EXISTS', HELD) == 0 then return end
+  local types, served = redis.call('HGET', KEYS[2], 'types') or '', {}
+  for i = 3, #KEYS do served[KEYS[i]] = true end
+  for queue in pairs(promote_held(types, served, wanted)) do promoted[queue] = true end
+end
+
 local at = 3
 if is_known and known[3] == request then
   repeat_reply()
 elseif is_known and not is_paused and wanted > 0 then
+  promote_for_this_worker()
   leaving = {}
   at = take()
   leave_streams()

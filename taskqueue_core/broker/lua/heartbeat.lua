@@ -4,18 +4,19 @@
 -- KEYS[3 ...] <P>q:<queue>:<priority> to look for forgotten tasks in (may be none)
 -- ARGV[1] worker (name), [2] instance (token), [3] request number (int), [4] running tasks (int)
 -- ARGV[5] age of a forgotten task (ms), [6] types (int), [7] counters (int), [8] leases (int, <= 100)
--- ARGV[9 ...] the types (names), the counters (field, increment) and the leases (id, delivery number)
--- Returns: now in ms, 1 when registered, 1 when paused, per lease 1 held or 0 lost
+-- ARGV[9] tasks completed and attempts failed a second (two numbers, text)
+-- ARGV[10 ...] the types (names), the counters (field, increment) and the leases (id, delivery number)
+-- Returns: now in ms, 1 when registered, 1 when paused, per lease 1 held or 0 lost, queues version
 -- Transitions: running -> running, running -> pending
 -- Emits: task.queued
 -- Flags: allow-oom
 local worker, instance, request = ARGV[1], ARGV[2], ARGV[3]
 local n_types, n_counters, n_leases = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 if n_leases > 100 then return redis.error_reply('ERR at most 100 leases a call') end
-local at = 9
+local at = 10
 
-local known = redis.call('HMGET', KEYS[2], 'instance', 'paused', 'beat')
-if known[1] ~= instance then return { now, 0, 0, {} } end
+local known = redis.call('HMGET', KEYS[2], 'instance', 'paused', 'beat', 'types')
+if known[1] ~= instance then return { now, 0, 0, {}, 0 } end
 
 -- Later than a lease after the last one: it was the broker that was away, see recover.lua.
 local last = tonumber(redis.call('HGET', META, 'heartbeat') or now)
@@ -23,7 +24,8 @@ if now - last > LEASE_MS then
   redis.call('HSET', META, 'grace', now + math.floor(LEASE_MS / 3) + 1000)
 end
 redis.call('HSET', META, 'heartbeat', now)
-redis.call('HSET', KEYS[2], 'heartbeat', now, 'active', ARGV[4], 'beat', request)
+redis.call('HSET', KEYS[2], 'heartbeat', now, 'active', ARGV[4], 'beat', request,
+  'rates', ARGV[9])
 redis.call('PEXPIRE', KEYS[2], LEASE_MS)
 redis.call('ZADD', P .. 'workers', now + LEASE_MS, worker)
 
@@ -34,6 +36,9 @@ for i = at, at + n_types - 1 do
   end
 end
 at = at + n_types
+-- By these it finds held tasks, see due.lua; its first beat comes before its first fetch.
+local names = ' ' .. table.concat(ARGV, ' ', 10, at - 1) .. ' '
+if n_types > 0 and known[4] ~= names then redis.call('HSET', KEYS[2], 'types', names) end
 
 -- A repeat of a call whose reply was lost must not count twice.
 if known[3] ~= request then
@@ -90,4 +95,5 @@ for i = 3, #KEYS do
 end
 write_endings()
 finish()
-return { now, 1, known[2] == '1' and 1 or 0, codes }
+return { now, 1, known[2] == '1' and 1 or 0, codes,
+  tonumber(redis.call('HGET', META, 'queues_version') or 0) }

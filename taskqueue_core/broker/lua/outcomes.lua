@@ -26,9 +26,9 @@ local function fail(o, task)
     { error = cut(o.value, 1024), next_retry_at = due, scheduled_at = due })
 end
 
--- No handler here for this type. It waits as long again as it has waited, from 50 ms up to the
--- cap `delay`, so that workers with different plugins do not toss it to and fro; after `duration`
--- it is given up.
+-- No handler here for this type. A worker that has one takes it out of the index of held tasks; it
+-- is not put straight back, or workers with different plugins would toss it to and fro. After
+-- `delay` any worker looks at it again, to give it up once it has waited for `duration`.
 local function hold(o, task)
   local since = tonumber(task.held_since or now)
   task.attempts = task.attempts - 1
@@ -37,8 +37,9 @@ local function hold(o, task)
     o.value, o.duration = 'no worker handles the type ' .. task.type, 0
     return bury(o, task, 'd', 'unhandled')
   end
-  local due = now + math.max(50, math.min(now - since, o.delay))
+  local due = now + math.max(50, math.min(o.delay, since + o.duration + 1 - now))
   postpone(o, task, { 'i', since, 'a', task.attempts }, 's', due)
+  put_aside(o.id, task.type, task.priority, since)
   emit('task.queued', o.id, task.type, task.priority, 's', task.attempts, { scheduled_at = due })
 end
 
@@ -69,5 +70,6 @@ local function settle(n, at, worker, instance)
     end
     at = at + 9
   end
+  call_workers()
   return codes
 end

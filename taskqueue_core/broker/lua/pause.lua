@@ -5,7 +5,7 @@
 -- ARGV[1] worker (name), [2] paused (int, 1 to pause or 0 to resume)
 -- Returns: 1, or 0 when there is no such worker
 -- Emits: worker.paused, worker.resumed
--- Flags: refused when memory is full
+-- Flags: allow-oom
 local known = redis.call('HMGET', KEYS[2], 'instance', 'paused')
 if not known[1] then return 0 end
 if (known[2] or '0') ~= ARGV[2] then

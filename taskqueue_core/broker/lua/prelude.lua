@@ -1,4 +1,4 @@
--- Shared by every script: key names, events, counters, streams.
+-- Shared by every script: key names, bells, streams, indexes.
 -- KEYS[1] is always <P>meta. `now` and the settings (upper case) are defined above.
 local P = string.sub(KEYS[1], 1, -5)
 local META, STATS, QUEUES = KEYS[1], P .. 'stats', P .. 'queues'
@@ -9,37 +9,8 @@ local function task_key(id) return P .. 't:' .. id end
 local function body_key(id) return P .. 'b:' .. id end
 local function result_key(id) return P .. 'r:' .. id end
 local function history_key(id) return P .. 'h:' .. id end
+local function worker_key(worker) return P .. 'w:' .. worker end
 local function stream_key(queue, priority) return P .. 'q:' .. queue .. ':' .. priority end
-
--- Events and counters collect during the call; finish() writes each once.
-local events, counts = {}, {}
-
-local function emit(event, id, task_type, priority, state, attempts, more)
-  events[#events + 1] = { event, id, task_type, tonumber(priority), state, tonumber(attempts), more }
-end
-
-local function emit_worker(event, worker, more)
-  events[#events + 1] = { event, worker, more }
-end
-
-local function count(field, by)
-  counts[field] = (counts[field] or 0) + (by or 1)
-end
-
-local function finish()
-  for field, by in pairs(counts) do
-    if by ~= 0 then redis.call('HINCRBY', STATS, field, by) end
-  end
-  if #events > 0 then
-    -- Entry number = number of its last event, so a gap is a subtraction and MINID trims by events.
-    local last = redis.call('HINCRBY', META, 'events', #events)
-    -- Numbers that begin (again) are told apart by the time they began.
-    if last == #events then redis.call('HSET', META, 'epoch', now) end
-    table.insert(events, 1, now)
-    redis.call('XADD', P .. 'ev', 'MINID', '~', math.max(0, last - EVENTS_MAX), last .. '-0',
-      'e', cmsgpack.pack(events))
-  end
-end
 
 -- Ring the bell of a queue; it holds at most one token.
 local function ring(queue)

@@ -1,20 +1,21 @@
 -- Accept up to 100 new tasks, each into its stream or the schedule.
 -- KEYS[1] <P>meta
--- KEYS[2 ...] <P>t:<id>, one a task
--- ARGV[1] number of tasks (int, <= 100)
--- ARGV[2 ...] eight a task: id (32 hex digits), type (name), queue (name), priority (int, 0 to 3),
---   max_retries (int or ''), timeout (s or ''), scheduled time (ms or ''), body (JSON)
--- Returns: two per task: code (1 pending, 2 scheduled, -1 backlog full, -2 too many queues), created
---   in ms
+-- KEYS[2 ...] <P>t:<id>, one a task, then <P>idem:<record>, one a task that has a fingerprint
+-- ARGV[1] number of tasks (int, <= 100), [2] 1: only those that have been submitted before (int)
+-- ARGV[3 ...] ten a task: id (32 hex digits), type (name), queue (name), priority (int, 0 to 3),
+--   max_retries (int or ''), timeout (s or ''), scheduled time (ms or ''), owner (name or ''),
+--   fingerprint of an idempotent request (32 bytes or ''), body (JSON)
+-- Returns: three per task: code (1 pending, 2 scheduled; 3, 4 the same, by a request before this one;
+--   -1 backlog full, -2 too many queues, -3 the record is of another request), created in ms, id
+--   ('' when it is the one that was given)
 -- Transitions: none -> pending, none -> scheduled
 -- Emits: task.submitted
 -- Flags: refused when memory is full
-local n = tonumber(ARGV[1])
+local n, is_repeat = tonumber(ARGV[1]), ARGV[2] == '1'
 if n > 100 then return redis.error_reply('ERR at most 100 tasks a call') end
 
 local backlog = tonumber(redis.call('HGET', STATS, 'backlog') or 0)
-local bodies, usable = {}, {}
-
+local usable = {}
 local function is_usable(queue)
   if usable[queue] == nil then
     usable[queue] = redis.call('ZCARD', QUEUES) < MAX_QUEUES
@@ -24,72 +25,53 @@ local function is_usable(queue)
   return usable[queue]
 end
 
-local function accept(key, id, task_type, queue, priority, max_retries, timeout, scheduled, body)
-  local due = tonumber(scheduled)
-  local state = due and due > now and 's' or 'p'
-  local fields = { 's', state, 'y', task_type }
-  local function add(name, value, default)
-    if value ~= default then
-      fields[#fields + 1] = name
-      fields[#fields + 1] = value
-    end
-  end
-  local created = now
-  if state == 'p' then
-    local entry = enqueue(id, queue, priority)
-    add('m', entry)
-    created = tonumber(created_at(nil, entry))
-  else
-    add('c', now)
-  end
-  add('q', queue, 'default')
-  add('p', priority, '1')
-  add('r', max_retries, '')
-  add('t', timeout, '')
-  add('z', scheduled, '')
-  if #body <= 64 then
-    add('b', body)
-  else
-    bodies[#bodies + 1] = body_key(id)
-    bodies[#bodies + 1] = body
-  end
-  redis.call('HSET', key, unpack(fields))
-  if state == 's' then
-    redis.call('ZADD', SCHEDULE, due, id)
-    count('scheduled')
-    -- A new first member: whoever sleeps until the former one must look again.
-    if redis.call('ZRANGE', SCHEDULE, 0, 0)[1] == id then ring(queue) end
-  end
-  count('submitted:' .. label(task_type) .. ':' .. priority)
-  emit('task.submitted', id, task_type, priority, state, 0, due and { scheduled_at = due } or nil)
-  return state, created
+-- The id that a repeated request gave this task when it came first, nil when the record is of
+-- another request. Ids of a request are alike but for the last two bytes.
+local function first_id(kept, fingerprint, id)
+  if string.sub(kept, 1, 32) ~= fingerprint then return nil end
+  return string.sub(kept, 33) .. string.sub(id, 29)
 end
 
-local reply, accepted, waiting = {}, 0, {}
+local reply, accepted, waiting, named = {}, 0, {}, 1 + n
 for i = 1, n do
-  local at = 2 + 8 * (i - 1)
-  local key, queue = KEYS[1 + i], ARGV[at + 2]
-  local known = redis.call('HMGET', key, 's', 'm', 'c', 'z')
+  local at = 3 + 10 * (i - 1)
+  local key, given, queue, fingerprint = KEYS[1 + i], ARGV[at], ARGV[at + 2], ARGV[at + 8]
+  local id, record, kept = given, nil, nil
+  if fingerprint ~= '' then
+    named = named + 1
+    record = KEYS[named]
+    kept = redis.call('GET', record)
+    if kept then id = first_id(kept, fingerprint, given) end
+    if id and id ~= given then key = task_key(id) end
+  end
+  local known = id and redis.call('HMGET', key, 's', 'm', 'c', 'z')
   local code, created = 1, now
-  if known[1] then
-    -- A repeat of a call whose reply was lost: the same answer again.
+  if not id then
+    code = -3
+  elseif known[1] then
+    -- A repeat of a call whose reply was lost, or of a request: the same answer again.
     created = tonumber(created_at(known[3], known[2]))
     if known[4] and tonumber(known[4]) > created then code = 2 end
-  elseif backlog + accepted >= MAX_BACKLOG then
+    if id ~= given then code = code + 2 end
+  elseif is_repeat or backlog + accepted >= MAX_BACKLOG then
     code = -1
   elseif not is_usable(queue) then
     code = -2
   else
     local state
-    state, created = accept(key, ARGV[at], ARGV[at + 1], queue, ARGV[at + 3], ARGV[at + 4],
-      ARGV[at + 5], ARGV[at + 6], ARGV[at + 7])
+    state, created = accept(key, id, at)
     accepted = accepted + 1
+    if record and not kept then
+      redis.call('SET', record, fingerprint .. string.sub(id, 1, 28), 'PX', IDEMPOTENCY_MS)
+    end
     if state == 'p' then waiting[queue] = true else code = 2 end
   end
-  reply[2 * i - 1], reply[2 * i] = code, created
+  reply[3 * i - 2], reply[3 * i - 1], reply[3 * i] = code, created, id ~= given and id or ''
 end
 
 if #bodies > 0 then redis.call('MSET', unpack(bodies)) end
+-- From now on events say whose their tasks are, see finish().
+if has_owner then redis.call('HSET', META, 'owners', 1) end
 count('backlog', accepted)
 for queue in pairs(waiting) do ring(queue) end
 finish()

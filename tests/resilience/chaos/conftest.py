@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from taskqueue_core.broker import Broker, open_broker
+from taskqueue_core.broker import Broker, open_broker, with_url
 from taskqueue_core.broker.embedded import EmbeddedBroker
 from taskqueue_core.settings import QueueSettings, RedisSettings, Settings, WorkerSettings
+from taskqueue_core.verification.proxy import Proxy, dialer, through
 
 
 @pytest.fixture
@@ -47,3 +48,20 @@ async def fragile_broker(fragile: Settings) -> AsyncIterator[Broker]:
     problems = await broker.inspection.audit()
     await broker.close()
     assert problems == []
+
+
+@pytest.fixture
+async def proxy(fragile: Settings) -> AsyncIterator[Proxy]:
+    """Yield a proxy before the test's broker."""
+    dial = dialer(fragile.redis.url)
+    assert dial is not None
+    proxy = Proxy(dial)
+    await proxy.start()
+    yield proxy
+    await proxy.close()
+
+
+@pytest.fixture
+def proxied(fragile: Settings, proxy: Proxy) -> Settings:
+    """Return settings that lead through the proxy."""
+    return with_url(fragile, through(fragile.redis.url, proxy.port))

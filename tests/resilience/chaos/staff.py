@@ -15,7 +15,7 @@ import msgspec
 
 from taskqueue_core.broker import Broker
 from taskqueue_core.broker.embedded import EmbeddedBroker
-from taskqueue_core.models import NewTask, Task
+from taskqueue_core.models import NewTask, Outcome, OutcomeKind, Task
 from taskqueue_core.plugin import PluginHost
 from taskqueue_core.settings import Settings
 from taskqueue_core.states import TERMINAL, TaskState
@@ -69,6 +69,23 @@ async def reached(broker: Broker, task_id: str, state: TaskState) -> Task:
     found = await until(look, f"{task_id} {state}")
     assert isinstance(found, Task)
     return found
+
+
+async def bury_all(broker: Broker, count: int) -> None:
+    """Let that many tasks that wait in the default queue die, all that there are."""
+    streams = [broker.partitions[0].stream("default", 1)]
+    session = broker.session("w0", "i0")
+    await session.register(concurrency=100, version="1", handlers={})
+    for request in range(1, 1 + -(-count // 100)):
+        await session.heartbeat(request=request - 1, active=0)
+        fetched = await session.fetch(100, streams=streams, request=request)
+        outcomes = [
+            Outcome(delivery=one, kind=OutcomeKind.FAIL, value=b"boom")
+            for one in fetched.deliveries
+        ]
+        await session.fail(outcomes)
+    await session.deregister()
+    assert (await broker.inspection.queue_stats()).dead_letter_count == count
 
 
 @asynccontextmanager

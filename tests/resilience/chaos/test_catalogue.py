@@ -1,4 +1,4 @@
-"""The catalogue of faults names tests that exist, at least one for each row that is promised."""
+"""What is promised names the tests that show it: in the catalogue of faults and in the README."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[1]
+TESTS = FOLDER.parent
 ROWS = {*range(1, 21), *range(23, 29), *range(30, 33), *range(35, 41)}
 
 
@@ -26,8 +27,24 @@ def test_every_promised_row_is_there() -> None:
 def test_every_named_test_exists() -> None:
     """Each row has one, in the file that it names."""
     for _, fault, tests in rows():
-        named = re.findall(r"`([\w./]+)::(\w+)`", tests)
-        assert named, fault
-        for file, name in named:
-            text = (FOLDER / file).read_text(encoding="utf-8")
-            assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), f"{file}::{name}"
+        check_tests(fault, tests, FOLDER)
+
+
+def test_every_promise_of_the_readme_names_its_test() -> None:
+    """And what is not promised does so, too."""
+    text = (TESTS.parent / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## What is promised, and what is not")[2].partition("\n## ")[0]
+    found = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    promises = [row for row in found if row[1].strip() not in ("test", "---")]
+    assert len(promises) > 10
+    for sentence, tests in promises:
+        check_tests(sentence, tests, TESTS)
+
+
+def check_tests(promise: str, tests: str, folder: Path) -> None:
+    """Fail unless there is a test for a promise, in the file that it names."""
+    named = re.findall(r"`([\w./]+)::(\w+)`", tests)
+    assert named, promise
+    for file, name in named:
+        text = (folder / file).read_text(encoding="utf-8")
+        assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), f"{file}::{name}"

@@ -9,31 +9,14 @@ from typing import Any
 import pytest
 from staff import at_work, ended, reached, submit, until
 
-from taskqueue_core.broker import Broker, open_broker, with_url
+from taskqueue_core.broker import Broker, open_broker
 from taskqueue_core.models import NewTask, Outcome, OutcomeKind, OutcomeStatus
 from taskqueue_core.plugin import TaskContext, handler
 from taskqueue_core.settings import Settings
 from taskqueue_core.states import TaskState
-from taskqueue_core.verification.proxy import Mode, Proxy, dialer, through
+from taskqueue_core.verification.proxy import Mode, Proxy
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def proxy(fragile: Settings) -> AsyncIterator[Proxy]:
-    """Yield a proxy before the test's broker."""
-    dial = dialer(fragile.redis.url)
-    assert dial is not None
-    proxy = Proxy(dial)
-    await proxy.start()
-    yield proxy
-    await proxy.close()
-
-
-@pytest.fixture
-def proxied(fragile: Settings, proxy: Proxy) -> Settings:
-    """Return settings that lead through the proxy."""
-    return with_url(fragile, through(fragile.redis.url, proxy.port))
 
 
 @pytest.fixture

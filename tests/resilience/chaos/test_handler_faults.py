@@ -182,18 +182,20 @@ async def right(ctx: TaskContext, payload: dict[str, Any]) -> str:
     return ctx.type
 
 
-@pytest.mark.timeout(120)
 async def test_workers_with_different_plugins_on_one_queue(
     fragile_broker: Broker, fragile: Settings
 ) -> None:
-    """Each task finds the worker that can run it; nothing fails, and no attempt is counted."""
+    """Each task finds the worker that can run it at once; nothing fails, and no attempt is
+    counted."""
     async with at_work(fragile, left, name="left"), at_work(fragile, right, name="right"):
         ids = [await submit(fragile_broker, kind) for _ in range(3) for kind in ("left", "right")]
-        tasks = [await ended(fragile_broker, task_id, within_seconds=40) for task_id in ids]
+        tasks = [await ended(fragile_broker, task_id, within_seconds=2) for task_id in ids]
     assert {(task.type, task.worker_id, task.attempts) for task in tasks} == {
         ("left", "left", 1),
         ("right", "right", 1),
     }
+    # Called for a task, a worker may find others before it, and the wrong one be quicker once more.
+    assert max(task.deliveries for task in tasks) <= 3
     assert {task.state for task in tasks} == {TaskState.COMPLETED}
 
 

@@ -69,7 +69,9 @@ def good() -> Evidence:
         incidents=[Incident(kind=Kind.WORKER_KILL, who="worker-2.1", began=2.0, ended=2.0)],
         stats={"stale": 0},
         lease_seconds=LEASE,
+        submitted_until=8.0,
         lines={"worker-1.1": [1.0, 2.0]},
+        ready={"worker-1.1": 0.5, "server-1.1": 0.5},
     )
 
 
@@ -200,6 +202,51 @@ def test_redelivery_during_an_absence_of_the_broker() -> None:
     run = good()
     absent = [*run.incidents, broker(Kind.BROKER_KILL, 3.0, 3.5)]
     assert oracle.redeliveries(replace(run, incidents=absent)) == []
+
+
+def test_a_return_that_never_came() -> None:
+    """Where nothing was accepted any more, the time until submissions ended is what counts."""
+    run = with_incidents(*good().incidents, broker(Kind.CLIENT_KILL, 1.4, 1.5))(good())
+    said = "connections killed every 200 ms: the first 201 6.5 s after the broker's return"
+    assert any(said in one for one in oracle.judge(run))
+    assert oracle.judge(replace(run, submitted_until=6.5, slack_seconds=1.0)) == []
+
+
+def test_absences_one_after_the_other() -> None:
+    """The first one is judged only where five seconds were left before the next."""
+    kill = broker(Kind.BROKER_KILL, 1.3, 1.4)
+    soon, late = broker(Kind.BROKER_STALL, 2.0, 6.5), broker(Kind.BROKER_STALL, 6.6, 6.7)
+    run = good()
+    named = [what for what, _ in oracle.resumptions(replace(run, incidents=[soon, kill]))]
+    assert named == ["broker stalled: the first start", "broker stalled: the first 201"]
+    both = oracle.resumptions(replace(run, incidents=[kill, late]))
+    assert [round(seconds, 1) for _, seconds in both] == [5.6, 6.6, 0.3, 1.3]
+
+
+@pytest.mark.parametrize(
+    "incident",
+    [
+        Incident(kind=Kind.SERVER_KILL, who="server-1.1", began=1.2, ended=1.2),
+        Incident(kind=Kind.FREEZE, who="worker-1.1", began=2.0, ended=3.0),
+    ],
+)
+def test_a_return_that_nobody_was_there_for(incident: Incident) -> None:
+    """That processes take time to start, or are frozen, is not the broker's."""
+    run = with_incidents(broker(Kind.BROKER_KILL, 1.3, 1.4), incident)(good())
+    assert oracle.resumptions(run) == []
+    both = {"worker-2.1": 1.0, "server-2.1": 1.0}
+    assert len(oracle.resumptions(replace(run, ready={**run.ready, **both}))) == 2
+
+
+def test_a_thawed_worker_begins_what_it_has_lost() -> None:
+    """Its start comes after that of the next delivery; that it was frozen explains it."""
+    run = good()
+    entries = [one for one in run.entries if one.member != "worker-2.1"]
+    late = replace(run, entries=[*entries, Entry("start", "b", 1, "worker-2.1", 9.0)])
+    frozen = Incident(kind=Kind.FREEZE, who="worker-2.1", began=1.4, ended=8.9)
+    assert oracle.judge(replace(late, incidents=[frozen])) == []
+    long_ago = replace(late, incidents=[replace(frozen, ended=1.9)])
+    assert any("without a cause" in one for one in oracle.judge(long_ago))
 
 
 def test_planned_failures_explain_as_many_starts() -> None:

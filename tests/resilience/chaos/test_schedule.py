@@ -40,8 +40,8 @@ def test_seed_decides() -> None:
 
 
 def test_full_size() -> None:
-    """Seven minutes hold 50 deaths of workers, 50 of servers, 20 of the broker, and all else."""
-    tracks = schedule(random.Random(1), amounts_for(420), seconds=420, lease_seconds=LEASE)
+    """270 seconds hold 50 deaths of workers, 50 of servers, 20 of the broker, and all else."""
+    tracks = schedule(random.Random(1), amounts_for(270), seconds=270, lease_seconds=LEASE)
     counts = Counter(fault.kind for faults in tracks.values() for fault in faults)
     assert counts[Kind.WORKER_KILL] == counts[Kind.SERVER_KILL] == 50
     assert counts[Kind.BROKER_KILL] == 20

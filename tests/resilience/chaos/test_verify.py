@@ -97,7 +97,14 @@ def test_violations_are_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = Report(
         plan=Plan(seed=5, seconds=1.0),
         evidence=Evidence(
-            accepted={}, entries=[], events=[], tasks={}, incidents=[], stats={}, lease_seconds=5.0
+            accepted={},
+            entries=[],
+            events=[],
+            tasks={},
+            incidents=[],
+            stats={},
+            lease_seconds=5.0,
+            submitted_until=0.0,
         ),
         tally=Tally(),
         incidents=[],
