@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
 ARGS   ?=
 # Servers that the suite in tests/broker runs against: a list, or `every` (tests/topology.py).
-BROKER_SERVER ?= embedded,redis,sentinel,cluster
+BROKER_SERVER ?= embedded,redis
 
 # Everything that is installed editable, in one call: the plugins need the core of this checkout.
 PROJECTS := $(wildcard plugins/*/pyproject.toml clients/*/pyproject.toml)

@@ -197,7 +197,7 @@ class Parameters:
 
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
-_DECIMAL: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,3})?")
 
 
 def _convert(text: str, schema: Mapping[str, Any], name: str) -> Any:

@@ -45,17 +45,14 @@ class Coalescer(Generic[Item, Answer]):
         self._weigh = weigh
         self._heaviest = heaviest
         self._waiting: deque[_Asked[Item, Answer]] = deque()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._runs: set[asyncio.Task[None]] = set()
         self._is_due = False
 
     def ask(self, item: Item) -> asyncio.Future[Answer]:
         """Return the future answer to an item."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if not self._is_due and len(self._calls) < self._at_once:
-            self._is_due = True
-            loop.call_soon(self._start)
+        self._start()
         return future
 
     async def close(self) -> None:
@@ -63,17 +60,29 @@ class Coalescer(Generic[Item, Answer]):
         for _, future in self._waiting:
             future.cancel()
         self._waiting.clear()
-        calls = list(self._calls)
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
+        runs = list(self._runs)
+        for run in runs:
+            run.cancel()
+        await asyncio.gather(*runs, return_exceptions=True)
 
     def _start(self) -> None:
+        # A task begins in the next turn of the loop: it takes all that this one brings.
+        if not self._is_due and len(self._runs) < self._at_once:
+            self._is_due = True
+            self._runs.add(asyncio.create_task(self._run(), name="coalesced-calls"))
+
+    async def _run(self) -> None:
         self._is_due = False
-        while self._waiting and len(self._calls) < self._at_once:
-            asked = self._take()
-            if asked:
-                self._calls.add(asyncio.create_task(self._run(asked), name="coalesced-call"))
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            while asked := self._take():
+                if self._waiting:
+                    self._start()
+                await self._answer(asked)
+        finally:
+            # Not when the task is done, which is later: what is asked for then would wait for ever.
+            self._runs.discard(task)
 
     def _take(self) -> list[_Asked[Item, Answer]]:
         asked: list[_Asked[Item, Answer]] = []
@@ -85,7 +94,7 @@ class Coalescer(Generic[Item, Answer]):
                 weight += self._weigh(item)
         return asked
 
-    async def _run(self, asked: list[_Asked[Item, Answer]]) -> None:
+    async def _answer(self, asked: list[_Asked[Item, Answer]]) -> None:
         try:
             answers = await self._call([item for item, _ in asked])
             for (_, future), answer in zip(asked, answers, strict=True):
@@ -104,8 +113,3 @@ class Coalescer(Generic[Item, Answer]):
                     future.set_exception(error)
                     # One who is cancelled at this very moment never looks: that is no fault.
                     future.exception()
-        finally:
-            task = asyncio.current_task()
-            assert task is not None
-            self._calls.discard(task)
-            self._start()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from taskqueue_core.states import TaskState
 from taskqueue_core.verification import oracle
+from taskqueue_core.verification.faults import OF_BROKER
 from taskqueue_core.verification.run import Report
 
 
@@ -36,7 +37,8 @@ def rows(report: Report) -> Iterator[tuple[str, str]]:
         yield f"redelivery p{percent} (ms)", f"{oracle.percentile(waits, percent) * 1000:.0f}"
     returns = [seconds for _, seconds in oracle.resumptions(evidence)]
     slowest = max(returns, default=0.0)
-    yield "returns to work (starts and 201s)", str(len(returns))
+    absences = sum(one.kind in OF_BROKER for one in report.incidents)
+    yield "returns to work (starts, 201s)", f"{len(returns)} of {2 * absences}"
     yield "slowest return to work (s)", f"{slowest:.1f}"
     most = max(map(oracle.lines_a_minute, evidence.lines.values()), default=0)
     yield "most log lines a minute of a process", str(most)

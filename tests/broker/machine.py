@@ -248,6 +248,14 @@ class Machine(Callers):
         for _ in range(BACKLOG + 1 - self.model.backlog()):
             self.submit(priority, "a")
 
+    @rule(name=names, delay=st.sampled_from([None, 20_000]))
+    def change_mind(self, name: str, delay: int | None) -> None:
+        """Submit a task that starts at once, or later; cancel it, and want it after all."""
+        self.submit(1, "a", delay)
+        self.fetch(name, 3)
+        self.steer("cancel", 0)
+        self.steer("retry", 0)
+
     @rule(name=names)
     def bury(self, name: str) -> None:
         """Have a task fail for good."""

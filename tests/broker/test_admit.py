@@ -93,10 +93,10 @@ async def test_any_rate(bench: Bench, settings: Settings, rate: int) -> None:
 
 async def test_a_counter_goes_when_it_is_paid(bench: Bench, admission: Admission) -> None:
     """Nothing is kept of clients that do not call, and only a hash of those that do."""
-    await admission.take(CLIENT)
+    await asyncio.gather(*(admission.take(CLIENT) for _ in range(10)))
     [key] = await bench.redis.keys(bench.keys.prefix + "rate:*")
     assert b"somebody" not in key
-    assert 0 < await bench.redis.pttl(key) <= 100
+    assert 0 < await bench.redis.pttl(key) <= 1000
 
 
 async def test_processes_share(settings: Settings, bench: Bench, admission: Admission) -> None:

@@ -45,6 +45,20 @@ async def test_one_turn_is_one_call() -> None:
     assert double.calls == [[0, 1, 2, 3, 4], [7]]
 
 
+async def test_one_after_the_other() -> None:
+    """A caller that asks again as soon as it is answered is never left waiting."""
+    double = Double()
+    coalescer = Coalescer(double, most=100, at_once=1)
+
+    async def ask(times: int) -> None:
+        for number in range(times):
+            assert await coalescer.ask(number) == 2 * number
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(ask(50), ask(70), ask(90))
+    assert len(double.calls) == 90
+
+
 async def test_a_call_has_a_size_and_few_are_under_way() -> None:
     """More than fits waits for the next call, more than may be under way for an end."""
     double = Double()

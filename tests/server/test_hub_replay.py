@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -116,6 +117,32 @@ async def test_while_events_come(hub: Hub, parted: Broker) -> None:
     for _, _, listener in listeners:
         assert tasks_of(await take(listener, 1)) == [last]
         await hub.leave(listener)
+
+
+async def test_no_hole_before_the_present(
+    hub: Hub, parted: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others got while the last page was on its way is read before the listener joins."""
+    ids = await submit(parted, 2)
+    read, others = EventHistory.read, iter(range(3))
+
+    async def read_slowly(self: EventHistory, *args: Any, **options: Any) -> Page:
+        page = await read(self, *args, **options)
+        for _ in others:
+            ids.extend(await submit(parted, 1))
+            end = time.monotonic() + 5
+            while not hub._cursor.covers(await parted.history.now()):
+                assert time.monotonic() < end
+                await asyncio.sleep(0.005)
+            break
+        return page
+
+    monkeypatch.setattr(EventHistory, "read", read_slowly)
+    listener = await hub.join(since=start())
+    frames = await take(listener, 25)
+    assert sorted(tasks_of(frames)) == sorted(ids)
+    assert is_in_order(frames, start())
+    await hub.leave(listener)
 
 
 async def test_one_task_of_one_partition(hub: Hub, parted: Broker) -> None:

@@ -55,13 +55,8 @@ def load(*, has_auth: bool) -> Any:
                     "checks": {"use_after_free": {"enabled": False}},
                 },
                 {
-                    # Which ids are those of events is a rule that no schema can say.
-                    "include-operation-id": "list_events",
-                    "parameters": {"query.after": "0"},
-                },
-                {
                     # That a cursor is one of ours is a rule that no schema can say.
-                    "include-operation-id": ["search_tasks", "list_dead_letters"],
+                    "include-operation-id": ["search_tasks", "list_dead_letters", "list_events"],
                     "checks": {"positive_data_acceptance": {"enabled": False}},
                 },
             ],
@@ -92,7 +87,9 @@ def urls(redis_url: str) -> Iterator[dict[bool, str]]:
     found = {}
     for has_auth in (False, True):
         auth = AuthSettings(enabled=has_auth, api_keys=(_KEY,))
-        queue = QueueSettings(namespace=f"schemathesis-{has_auth}".lower(), max_queues=10**6)
+        queue = QueueSettings(
+            namespace=f"schemathesis-{has_auth}".lower(), max_queues=10**6, rate_limit_rps=10**6
+        )
         chosen = Settings(redis=RedisSettings(url=redis_url), queue=queue, auth=auth)
         listener = bind_listener("127.0.0.1", 0)
         server = Server(create_app(chosen), chosen)
@@ -123,8 +120,10 @@ def test_guarded_server(case: schemathesis.Case, urls: dict[bool, str]) -> None:
 
 def test_sequences(urls: dict[bool, str]) -> None:
     """Tasks are created, then read and cancelled, along the links of the contract."""
+    # Answers that tell of all tasks or of the time would make no two runs alike.
+    linked = OPEN.include(operation_id=["create_task", "get_task", "cancel_task"])
 
-    class Machine(OPEN.as_state_machine()):  # type: ignore[misc]  # made at run time
+    class Machine(linked.as_state_machine()):  # type: ignore[misc]  # made at run time
         def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
             return {"base_url": urls[False]}
 
