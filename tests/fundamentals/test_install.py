@@ -158,9 +158,10 @@ def test_plugin_from_outside(environment: Environment, tmp_path: Path) -> None:
         with running([environment.command("taskqueue-worker")], work, "worker.log"):
             wait_for_log(work, "worker.log", "worker started")
             task = run_task(url, type="thumbnail", payload={"url": "https://example.com/a.png"})
-            refused = run_task(url, type="thumbnail", payload={"url": 5}, max_retries=3)
+            wrong = {"type": "thumbnail", "payload": {"url": 5}}
+            refused = httpx.post(f"{url}/api/v1/tasks", json=wrong, timeout=10)
     assert task["result"] == {"thumbnail": "https://example.com/a.png?width=200"}
-    assert (refused["state"], refused["attempts"]) == ("dead_letter", 1)
+    assert (refused.status_code, refused.json()["field"]) == (400, "payload/url")
     run([environment.command("python"), "-m", "pytest", "-q", str(source)], cwd=work)
     listed = run([environment.command("taskqueue"), "plugins", "list", "--json"], cwd=work)
     rows = {row["distribution"]: row for row in json.loads(listed)}
