@@ -231,6 +231,16 @@ async def test_lost_events_after_a_cut(
     assert (found[0].type, found[0].data) == ("events.gap", {"missed": 5, "reason": "restarted"})
 
 
+async def test_numbers_go_on_when_their_count_is_deleted(bench: Bench) -> None:
+    """Without the key that counts events, tasks are still accepted and the stream goes on."""
+    await live(bench)
+    await bench.redis.delete(bench.keys.meta)
+    await bench.submit()
+    newest = await bench.redis.xrevrange(bench.keys.events, count=1)
+    counted = await bench.redis.hget(bench.keys.meta, "events")
+    assert (newest[0][0], counted) == (b"6-0", b"6")
+
+
 async def test_a_gap_is_told_though_the_broker_goes_away_meanwhile(
     bench: Bench, feed: EventFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

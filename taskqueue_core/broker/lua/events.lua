@@ -27,6 +27,15 @@ local function name_owners()
   end
 end
 
+-- The last number in the stream: more than 0 where only the count of them has been deleted by hand.
+local function last_in_stream()
+  local info, last = redis.pcall('XINFO', 'STREAM', P .. 'ev'), 0
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '%d+')) end
+  end
+  return last
+end
+
 local function finish()
   for field, by in pairs(counts) do
     if by ~= 0 then redis.call('HINCRBY', STATS, field, by) end
@@ -35,8 +44,11 @@ local function finish()
     name_owners()
     -- Entry number = number of its last event, so a gap is a subtraction and MINID trims by events.
     local last = redis.call('HINCRBY', META, 'events', #events)
-    -- Numbers that begin (again) are told apart by the time they began.
-    if last == #events then redis.call('HSET', META, 'epoch', now) end
+    if last == #events then
+      last = last + last_in_stream()
+      -- Numbers that begin (again) are told apart by the time they began.
+      redis.call('HSET', META, 'events', last, 'epoch', now)
+    end
     table.insert(events, 1, now)
     redis.call('XADD', P .. 'ev', 'MINID', '~', math.max(0, last - EVENTS_MAX), last .. '-0',
       'e', cmsgpack.pack(events))
