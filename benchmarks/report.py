@@ -42,6 +42,8 @@ class Report:
         self._machine = machine
         self._started = time.monotonic()
         self.figures: list[Figure] = []
+        #: What was promised and not kept, a sentence each.
+        self.violations: list[str] = []
 
     def progress(self, text: str) -> None:
         """Tell a person what is being measured now; on stderr, beside the tables."""
@@ -52,6 +54,11 @@ class Report:
         for (column, unit), samples in values.items():
             figure = Figure(table=table, row=row, column=column, unit=unit, samples=samples)
             self.figures.append(figure)
+
+    def limit(self, what: str, value: float, most: float, unit: str) -> None:
+        """Note a violation where a figure is beyond what is promised."""
+        if value > most:
+            self.violations.append(f"{what}: {value:.1f} {unit}, at most {most:g} are allowed")
 
     def find(self, row: str, column: str) -> float | None:
         """Return the value of a figure, ``None`` when it was not measured."""

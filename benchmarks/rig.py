@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from taskqueue_core.broker import Broker, open_broker
 from taskqueue_core.config import child_environ
-from taskqueue_core.models import NewTask
+from taskqueue_core.models import NewTask, Submitted
 from taskqueue_core.processes import PARENT_PIPE_VARIABLE, bind_listener
 from taskqueue_core.settings import QueueSettings, RedisSettings, Settings, WorkerSettings
 
@@ -59,14 +59,15 @@ class Rig:
         )
 
     @asynccontextmanager
-    async def broker(self, settings: Settings) -> AsyncIterator[Broker]:
-        """Yield a connected broker; what its namespace holds is deleted afterwards."""
+    async def broker(self, settings: Settings, *, clears: bool = True) -> AsyncIterator[Broker]:
+        """Yield a connected broker; with ``clears`` its namespace is deleted afterwards."""
         broker = open_broker(settings)
         await broker.prepare()
         try:
             yield broker
         finally:
-            await clear(broker)
+            if clears:
+                await clear(broker)
             await broker.close()
 
     @asynccontextmanager
@@ -142,9 +143,17 @@ async def submit(broker: Broker, count: int, task_type: str = "echo") -> None:
         tasks = [
             NewTask(id=broker.new_task_id(), type=task_type) for _ in range(min(100, count - start))
         ]
-        for answer in await broker.submit_many(tasks):
-            if isinstance(answer, Exception):
-                raise BenchError(f"a task was refused: {answer}")
+        await submit_tasks(broker, tasks)
+
+
+async def submit_tasks(broker: Broker, tasks: Sequence[NewTask]) -> list[Submitted]:
+    """Submit tasks, all of which must be accepted."""
+    accepted = []
+    for answer in await broker.submit_many(tasks):
+        if isinstance(answer, Exception):
+            raise BenchError(f"a task was refused: {answer}")
+        accepted.append(answer)
+    return accepted
 
 
 async def backlog(broker: Broker) -> int:

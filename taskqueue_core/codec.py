@@ -1,13 +1,15 @@
 """Bytes in and out of Redis and JSON: bodies, results, times.
 
 A task's body is the JSON array ``[payload]`` or ``[payload,metadata]`` made of the byte slices
-that were sent, so that an integer beyond 64 bits comes back as it went in.
+that were sent, so that an integer beyond 64 bits comes back as it went in. What trace it belongs
+to may come third; the metadata is ``null`` then if there is none.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -24,15 +26,22 @@ _RFC_3339: Final = re.compile(
     re.ASCII,
 )
 
+_NULL: Final = b"null"
+#: W3C Trace Context: ids of zeros are none, there is no version ff, and one to come may say more.
+_TRACE_IDS: Final = r"-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+_TRACEPARENT: Final = re.compile(rf"00{_TRACE_IDS}|(?!00|ff)[0-9a-f]{{2}}{_TRACE_IDS}(-.*)?")
+_TRACEPARENT_LENGTH: Final = 55
+
 
 class _Slices(msgspec.Struct, array_like=True):
     payload: msgspec.Raw
     metadata: msgspec.Raw = msgspec.Raw(b"")
+    traceparent: str = ""
 
 
 class _Values(msgspec.Struct, array_like=True):
     payload: Any
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] | None = None
 
 
 _slices = msgspec.json.Decoder(_Slices)
@@ -40,21 +49,34 @@ _values = msgspec.json.Decoder(_Values)
 _encoder = msgspec.json.Encoder()
 
 
-def encode_body(payload: bytes, metadata: bytes) -> bytes:
+def encode_body(payload: bytes, metadata: bytes, traceparent: str = "") -> bytes:
     """Join the JSON slices of a submission into the stored body."""
+    if traceparent:
+        return b'[%b,%b,"%b"]' % (payload, metadata or _NULL, traceparent.encode())
     return b"[%b,%b]" % (payload, metadata) if metadata else b"[%b]" % payload
 
 
-def split_body(body: bytes) -> tuple[bytes, bytes]:
-    """Return the payload and metadata slices of a stored body, metadata empty when absent."""
+def split_body(body: bytes) -> tuple[bytes, bytes, str]:
+    """Return the payload and metadata slices of a stored body, and its trace; "" when absent."""
     slices = _slices.decode(body)
-    return bytes(slices.payload), bytes(slices.metadata)
+    metadata = bytes(slices.metadata)
+    return bytes(slices.payload), b"" if metadata == _NULL else metadata, slices.traceparent
 
 
 def decode_body(body: bytes) -> tuple[Any, dict[str, str]]:
     """Return the payload and metadata of a stored body as Python values."""
     values = _values.decode(body)
-    return values.payload, values.metadata
+    return values.payload, values.metadata or {}
+
+
+def parse_traceparent(text: str) -> str:
+    """Return a W3C ``traceparent`` in the form of version 00, "" when it is none.
+
+    Who sends one that is broken has no trace, as if it had sent nothing: that is no error.
+    """
+    if _TRACEPARENT.fullmatch(text) is None:
+        return ""
+    return f"00{text[2:_TRACEPARENT_LENGTH]}"
 
 
 def encode_result(value: object) -> bytes:
@@ -72,8 +94,13 @@ def encode_result(value: object) -> bytes:
 
 def format_time(milliseconds: int) -> str:
     """Return a time as RFC 3339 UTC with exactly three digits of milliseconds."""
-    moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
-    return f"{moment.isoformat()[:19]}.{milliseconds % 1000:03d}Z"
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    """Return a time up to its seconds: most that are written are of the last few seconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def parse_time(text: str) -> int:

@@ -57,8 +57,8 @@ class NotFoundError(TaskQueueError):
 class StateConflictError(TaskQueueError):
     """Raised when the task's present ``state`` does not allow ``action``; nothing changed."""
 
-    def __init__(self, task_id: str, state: str, action: str, allowed: str) -> None:
-        super().__init__(f"task {task_id} is {state}: only {allowed} tasks can be {action}")
+    def __init__(self, task_id: str, state: str, action: str, allowed: str, hint: str = "") -> None:
+        super().__init__(f"task {task_id} is {state}: only {allowed} tasks can be {action}{hint}")
         self.task_id = task_id
         self.state = state
 

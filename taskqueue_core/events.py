@@ -109,8 +109,9 @@ def unpack(
     """Return the events of one stream entry whose last event has the number ``last``.
 
     Only those behind the number ``after``. The layout is that of ``events.lua``: ``[now, record,
-    ...]``, a task's record being ``[event, id, type, priority, state, attempts, {more}]`` and a
-    worker's ``[event, worker, {more}]``. The owner of a task is in ``more``, if it has one.
+    ...]``, a task's record being ``[event, id, type, priority, state, attempts, {more}]``, a
+    worker's ``[event, worker, {more}]``, and a priority's ``[event, priority]``. The owner of a
+    task is in ``more``, if it has one.
     """
     now, *records = msgspec.msgpack.decode(packed)
     first = last - len(records) + 1
@@ -130,6 +131,8 @@ def _event(sequence: int, timestamp_ms: int, record: list[Any], partition: int, 
 def _data(record: list[Any]) -> dict[str, Any]:
     if record[0].startswith("worker."):
         return {"worker_id": record[1], **record[2]}
+    if record[0].startswith("queue."):
+        return {"priority": Priority(record[1]).label}
     _, digits, task_type, priority, letter, attempts, *rest = record
     data = {
         "task_id": id_from_hex(digits),

@@ -1,7 +1,9 @@
 """Log lines: JSON on stderr for machines, plain columns when a person watches a terminal.
 
-Every line carries ``timestamp`` (UTC, RFC 3339), ``level``, ``event`` and what is bound with
-``structlog.contextvars``. Lines of the standard library's loggers take the same way.
+Every line carries ``timestamp`` (UTC, RFC 3339), ``level``, ``event``, what is bound with
+``structlog.contextvars``, what its ``subject`` says of itself, and the ids of the trace and the
+span that it is written in, if there are any. Lines of the standard library's loggers take the same
+way.
 """
 
 from __future__ import annotations
@@ -10,13 +12,23 @@ import json
 import logging
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Final, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
 
 _WINDOW_SECONDS: Final = 60.0
+#: They log the address of every request, with a query in which secrets may be.
+_INDISCREET: Final = ("httpx",)
+_TRACE_API: Final = "opentelemetry.trace"
+
+#: Tells what is at work here, an attempt or a request, for lines that do not say it themselves. It
+#: is called for a line and not before: most attempts and requests write none.
+subject: Final[ContextVar[Callable[[], Mapping[str, object]] | None]] = ContextVar(
+    "taskqueue_subject", default=None
+)
 
 
 def configure_logging(level: str) -> None:
@@ -49,6 +61,8 @@ def configure_logging(level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=number, force=True)
+    for name in _INDISCREET:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
@@ -67,11 +81,29 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 def _before_rendering() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
+        _add_subject,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+
+
+def _add_subject(_logger: Any, _method: str, line: EventDict) -> EventDict:
+    describe = subject.get()
+    return line if describe is None else {**describe(), **line}
+
+
+def _add_trace(_logger: Any, _method: str, line: EventDict) -> EventDict:
+    # Where nobody has imported OpenTelemetry, no span is at work.
+    current_span = getattr(sys.modules.get(_TRACE_API), "get_current_span", None)
+    if current_span is not None:
+        context = current_span().get_span_context()
+        if context.is_valid:
+            line["trace_id"] = f"{context.trace_id:032x}"
+            line["span_id"] = f"{context.span_id:016x}"
+    return line
 
 
 def _renderers(*, is_terminal: bool) -> list[Processor]:

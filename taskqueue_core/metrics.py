@@ -44,7 +44,10 @@ RETRY_DELAY: Final = "retry_delay"
 RETRY_DELAY_SUM: Final = "retry_delay_ms"
 
 #: Upper bounds of all histogram buckets, in milliseconds; one more bucket is unbounded.
-BUCKETS_MS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 60_000)
+BUCKETS_MS: Final = (
+    *(1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 60_000),
+    *(300_000, 3_600_000),
+)
 
 #: Label of every task type that no worker ever registered, so that labels stay bounded.
 OTHER_TYPE: Final = "other"

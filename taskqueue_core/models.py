@@ -56,7 +56,8 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True):
     """A submission that has passed validation. ``None`` means "not sent".
 
     ``owner`` is a name, or empty: who has one sees tasks of that owner only. ``idempotency`` comes
-    with an id of its own, see ``IdempotencyKey``.
+    with an id of its own, see ``IdempotencyKey``. ``traceparent`` is the W3C trace context of who
+    submits it; what is none is not kept.
     """
 
     id: str
@@ -70,6 +71,7 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True):
     scheduled_at_ms: int | None = None
     owner: str = ""
     idempotency: Idempotency | None = None
+    traceparent: str = ""
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -86,7 +88,10 @@ class Submitted(msgspec.Struct, frozen=True):
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """A task as it is stored. Absent values are ``None`` or empty."""
+    """A task as it is stored. Absent values are ``None`` or empty.
+
+    ``is_held`` says that it is scheduled for want of a handler only.
+    """
 
     id: str
     type: str
@@ -111,6 +116,14 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     next_retry_at_ms: int | None = None
     reason: str = ""
     owner: str = ""
+    is_cancel_requested: bool = False
+    is_held: bool = False
+    traceparent: str = ""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Tell whether a worker may start it now, also one that was put aside for one that can."""
+        return self.state is TaskState.PENDING or self.is_held
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -118,6 +131,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     ``number`` counts deliveries of the task; together with the worker's instance id it is the
     fence that every later call of this worker must show. ``digits`` is the id as keys hold it.
+    One that ``is_recovered`` comes from another worker, not from its queue.
     """
 
     digits: str
@@ -134,6 +148,7 @@ class Delivery(msgspec.Struct, frozen=True):
     fetched_at_ms: int
     enqueued_at_ms: int
     partition: int = 0
+    is_recovered: bool = False
 
 
 class OutcomeKind(IntEnum):
@@ -214,7 +229,8 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
 class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
     """A live worker as it last reported itself.
 
-    ``process`` is its process id and host name, separated by a space.
+    ``process`` is its process id and host name, separated by a space; ``busy_seconds`` and
+    ``idle_seconds`` are how long its slots have had a task and none, all slots together.
     """
 
     id: str
@@ -230,6 +246,8 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
     process: str = ""
     completed_per_second: float = 0.0
     failed_per_second: float = 0.0
+    busy_seconds: float = 0.0
+    idle_seconds: float = 0.0
 
 
 class RunningTask(msgspec.Struct, frozen=True):
@@ -257,10 +275,14 @@ class HandlerInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class Depth(msgspec.Struct, frozen=True):
-    """Entries of one priority: ``queued`` are waiting or running, ``pending_unacked`` running."""
+    """Entries of one priority: ``queued`` are waiting or running, ``pending_unacked`` running.
+
+    ``is_paused`` says that no task of it starts, in one partition at least.
+    """
 
     queued: int
     pending_unacked: int
+    is_paused: bool = False
 
 
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,6 +292,29 @@ class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     scheduled_count: int
     dead_letter_count: int
     backlog: int
+
+
+class Survey(msgspec.Struct, frozen=True, kw_only=True):
+    """What waits at one moment.
+
+    ``oldest_ms`` is how long the oldest of a priority has waited in its queue, 0 where nothing
+    does; ``waiting`` counts tasks by queue, ``held`` those put aside by type. It is not complete
+    where there are so many of these types that only some were counted.
+    """
+
+    oldest_ms: dict[Priority, int]
+    waiting: dict[str, int]
+    held: dict[str, int]
+    is_complete: bool = True
+
+
+class ServerState(msgspec.Struct, frozen=True, kw_only=True):
+    """What one primary Redis says of itself; ``max_bytes`` is 0 where memory has no limit."""
+
+    has_log: bool
+    can_write_log: bool
+    used_bytes: int
+    max_bytes: int
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):

@@ -240,17 +240,22 @@ class Section(BaseModel):
 class ServerSettings(Section):
     """The HTTP side. Port 0 takes any free port; ``workers`` are server processes.
 
-    Browsers may use the API from pages of ``cors_origins``, beside those of the server itself.
+    Browsers may use the API from pages of ``cors_origins``, beside those of the server itself. The
+    limits of connections are those of one process. ``access_log`` has each answer logged.
     """
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[Whole, Field(le=65535)] = 8080
     workers: Annotated[Whole, Field(ge=1)] = 1
+    read_header_timeout_seconds: Duration = 10.0
     read_timeout_seconds: Duration = 30.0
     write_timeout_seconds: Duration = 30.0
     idle_timeout_seconds: Duration = 120.0
+    max_connections: Annotated[Whole, Field(ge=1)] = 4_000
+    max_connections_per_address: Annotated[Whole, Field(ge=1)] = 2_000
     max_body_bytes: Annotated[Whole, Field(ge=1)] = 1_048_576
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_items)] = ()
+    access_log: bool = False
 
 
 class RedisSettings(Section):
@@ -328,10 +333,14 @@ class QueueSettings(Section):
 
 
 class EventSettings(Section):
-    """How many events are kept for readers that come back, and WebSockets a server process has."""
+    """How many events are kept for readers that come back, and WebSockets a server process has.
+
+    ``max_connections_per_key`` of them may show the same credential, where one is asked for.
+    """
 
     max_length: Annotated[Whole, Field(ge=1)] = 100_000
     max_connections: Annotated[Whole, Field(ge=1)] = 1_000
+    max_connections_per_key: Annotated[Whole, Field(ge=1)] = 100
 
 
 class MetricsSettings(Section):
@@ -339,6 +348,12 @@ class MetricsSettings(Section):
 
     enabled: bool = True
     path: Annotated[str, Field(pattern=r"^/[^\s?#]*$")] = "/metrics"
+
+
+class TracingSettings(Section):
+    """Whether submissions and attempts are spans of OpenTelemetry, which is an extra."""
+
+    enabled: bool = False
 
 
 class AuthSettings(Section):
@@ -376,5 +391,6 @@ class Settings(Section):
     queue: QueueSettings = QueueSettings()
     events: EventSettings = EventSettings()
     metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
     auth: AuthSettings = AuthSettings()
     plugins: PluginSettings = PluginSettings()

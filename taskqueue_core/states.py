@@ -57,14 +57,15 @@ TRANSITIONS: Final[dict[tuple[str, TaskState | None], frozenset[TaskState | None
     ("promote", _S.SCHEDULED): frozenset({_S.PENDING}),
     ("promote", _S.RETRYING): frozenset({_S.PENDING}),
     ("complete", _S.RUNNING): frozenset({_S.COMPLETED}),
-    ("fail", _S.RUNNING): frozenset({_S.RETRYING, _S.DEAD_LETTER, _S.FAILED}),
-    ("release", _S.RUNNING): frozenset({_S.PENDING}),
-    ("hold", _S.RUNNING): frozenset({_S.SCHEDULED, _S.DEAD_LETTER}),
-    ("heartbeat", _S.RUNNING): frozenset({_S.RUNNING, _S.PENDING}),
-    ("recover", _S.RUNNING): frozenset({_S.RUNNING, _S.DEAD_LETTER}),
+    ("fail", _S.RUNNING): frozenset({_S.RETRYING, _S.DEAD_LETTER, _S.FAILED, _S.CANCELLED}),
+    ("release", _S.RUNNING): frozenset({_S.PENDING, _S.CANCELLED}),
+    ("hold", _S.RUNNING): frozenset({_S.SCHEDULED, _S.DEAD_LETTER, _S.CANCELLED}),
+    ("heartbeat", _S.RUNNING): frozenset({_S.RUNNING, _S.PENDING, _S.CANCELLED}),
+    ("recover", _S.RUNNING): frozenset({_S.RUNNING, _S.PENDING, _S.DEAD_LETTER, _S.CANCELLED}),
     ("cancel", _S.PENDING): frozenset({_S.CANCELLED}),
     ("cancel", _S.SCHEDULED): frozenset({_S.CANCELLED}),
     ("cancel", _S.RETRYING): frozenset({_S.CANCELLED}),
+    ("cancel", _S.RUNNING): frozenset({_S.RUNNING}),
     ("retry", _S.FAILED): frozenset({_S.PENDING}),
     ("retry", _S.CANCELLED): frozenset({_S.PENDING}),
     ("retry", _S.DEAD_LETTER): frozenset({_S.PENDING}),
@@ -76,13 +77,14 @@ TRANSITIONS: Final[dict[tuple[str, TaskState | None], frozenset[TaskState | None
     ("retain", _S.FAILED): frozenset({None}),
     ("retain", _S.DEAD_LETTER): frozenset({None}),
     ("repair", _S.PENDING): frozenset({_S.PENDING}),
-    ("repair", _S.RUNNING): frozenset({_S.RUNNING, _S.PENDING}),
+    ("repair", _S.RUNNING): frozenset({_S.RUNNING, _S.PENDING, _S.CANCELLED}),
 }
 
 #: No handler will run the task again unless somebody asks for it.
 TERMINAL: Final = frozenset({_S.COMPLETED, _S.CANCELLED, _S.FAILED, _S.DEAD_LETTER})
 
-#: States that ``DELETE /api/v1/tasks/{id}`` may cancel.
+#: States that ``DELETE /api/v1/tasks/{id}`` may cancel at once. A running task is asked to stop,
+#: and is cancelled by whoever ends its attempt.
 CANCELLABLE: Final = frozenset({_S.PENDING, _S.SCHEDULED, _S.RETRYING})
 
 #: States that ``POST /admin/tasks/{id}/retry`` may send back to the queue.

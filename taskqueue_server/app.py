@@ -16,12 +16,14 @@ from taskqueue_core.broker import Broker, configured_url, open_broker
 from taskqueue_core.config import redact_url
 from taskqueue_core.errors import BrokerError, SettingsError
 from taskqueue_core.settings import Settings
+from taskqueue_core.tracing import SERVER, exporting
 from taskqueue_server.auth import Gate
 from taskqueue_server.catalog import HandlerCatalog
 from taskqueue_server.contract import BodyLimits, build_contract, check_table
 from taskqueue_server.ending import end_tasks
 from taskqueue_server.exposure import check_auth_settings
 from taskqueue_server.guards import Guards
+from taskqueue_server.health import Health
 from taskqueue_server.hub import Hub
 from taskqueue_server.messages import Receive, Scope, Send
 from taskqueue_server.metrics import ServerMetrics
@@ -55,7 +57,11 @@ class Application:
         scopes = required_scopes(contract)
         read = broker.inspection
         catalog = HandlerCatalog(settings, read.workers, read.handler_schemas, time.monotonic)
-        self.hub = Hub(broker, now_ms, **hub_options)
+        self.hub = Hub(broker, now_ms, on_lag=metrics.note_event_lag, **hub_options)
+        self.health = Health(
+            broker, self.hub, time.monotonic, names_types=not settings.auth.enabled
+        )
+        broker.scripts.observe = metrics.observe_redis
         table = operation_table(
             Services(
                 settings=settings,
@@ -63,6 +69,7 @@ class Application:
                 catalog=catalog,
                 metrics=metrics,
                 hub=self.hub,
+                health=self.health,
                 now_ms=now_ms,
             )
         )
@@ -87,10 +94,15 @@ class Application:
             origins=Origins(allowed),
             partitions=len(broker.partitions),
             max_connections=settings.events.max_connections,
+            max_connections_per_key=settings.events.max_connections_per_key,
         )
         self._events = EventsEndpoint(self.hub, metrics, event_types, now_ms, handshakes)
         self._api = api
-        self._http = with_cors(Guards(api, metrics.observe_request, Origins(allowed)), allowed)
+        has_access_log = settings.server.access_log
+        guards = Guards(
+            api, metrics.observe_request, Origins(allowed), has_access_log=has_access_log
+        )
+        self._http = with_cors(guards, allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or the life of the process."""
@@ -111,6 +123,7 @@ class Application:
         try:
             yield
         finally:
+            self.health.stop()
             await self.hub.close()
             await end_tasks(preparing)
             await self._broker.close()
@@ -127,18 +140,20 @@ class Application:
                     _log.error("the broker cannot be used yet", redis=url, error=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
+                self.health.prepared()
                 if told:
                     _log.info("the broker can be used now")
                 return
 
     @asynccontextmanager
     async def _lifespan(self, _app: Any) -> AsyncIterator[None]:
-        async with self.running():
-            # What exists now stays: the collector need not look at it at every full collection.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(10_000, 10, 10)
-            yield
+        with exporting(SERVER, enabled=self._broker.settings.tracing.enabled):
+            async with self.running():
+                # What exists now stays: the collector need not look at it at every full collection.
+                gc.collect()
+                gc.freeze()
+                gc.set_threshold(10_000, 10, 10)
+                yield
 
 
 def create_app(

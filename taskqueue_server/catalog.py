@@ -12,6 +12,7 @@ import msgspec
 from taskqueue_core.models import DEFAULT_QUEUE, HandlerInfo, WorkerState
 from taskqueue_core.plugin.schemas import HandlerSchemas
 from taskqueue_core.settings import Settings
+from taskqueue_server.coverage import Coverage
 from taskqueue_server.payloads import PayloadCheck
 
 #: How long an answer of the broker is used again.
@@ -72,6 +73,7 @@ class HandlerCatalog:
         self._default_timeout = math.ceil(settings.queue.default_timeout_seconds)
         self._entries: dict[str, _Entry] = {}
         self._published: dict[tuple[str, str], _Published] = {}
+        self._coverage = Coverage(())
         self._valid_until = -math.inf
         self._refreshing = asyncio.Lock()
 
@@ -86,6 +88,11 @@ class HandlerCatalog:
     async def timeout_of(self, task_type: str) -> int:
         """Return the timeout, in seconds, of tasks of a type that do not say how long."""
         return self._timeout(await self._find(task_type))
+
+    async def has_worker(self, task_type: str, queue: str) -> bool:
+        """Tell whether some live worker takes tasks of a type from a queue."""
+        await self._refresh_if_old()
+        return self._coverage.has_worker(task_type, queue)
 
     async def check_payload(self, task_type: str, payload: Any, size: int) -> None:
         """Raise InvalidTaskError unless a payload of ``size`` bytes fits its type's schema.
@@ -142,6 +149,7 @@ class HandlerCatalog:
                 entry.worker_count += 1
         self._published = await self._read_published(entries)
         self._entries = entries
+        self._coverage = Coverage(workers)
         self._valid_until = self._clock() + MAX_AGE_SECONDS
 
     async def _read_published(

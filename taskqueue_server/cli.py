@@ -23,6 +23,7 @@ from taskqueue_core.processes import (
     bind_listener,
 )
 from taskqueue_core.settings import Settings
+from taskqueue_core.tracing import FLUSH_SECONDS, check_tracing
 from taskqueue_server.exposure import check_auth_settings, has_credentials
 
 #: Beyond the worker's own time to finish: what closing everything may take.
@@ -97,6 +98,7 @@ def _run(loaded: LoadedSettings, *, has_worker: bool, is_open_on_purpose: bool) 
     for warning in loaded.warnings:
         _log.warning(warning)
     check_auth_settings(settings, is_open_on_purpose=is_open_on_purpose)
+    check_tracing(enabled=settings.tracing.enabled)
     if settings.auth.enabled and not has_credentials(settings):
         _log.warning(
             "auth.apikeys and auth.jwtsecret are not set: only keys of `taskqueue keys new` will do"
@@ -112,7 +114,9 @@ def _run(loaded: LoadedSettings, *, has_worker: bool, is_open_on_purpose: bool) 
             children.append(_worker(found))
         return Supervisor(
             children,
-            grace_seconds=settings.worker.shutdown_timeout_seconds + _MARGIN_SECONDS,
+            grace_seconds=settings.worker.shutdown_timeout_seconds
+            + _MARGIN_SECONDS
+            + FLUSH_SECONDS * settings.tracing.enabled,
             housekeeping=embedded.revive if embedded else lambda: None,
         ).run()
 

@@ -38,6 +38,7 @@ from taskqueue_server.messages import (
     Response,
     Scope,
     Send,
+    find_traceparent,
     send_response,
 )
 from taskqueue_server.principal import NOBODY, PRINCIPAL
@@ -57,7 +58,10 @@ _REQUEST: Final = "taskqueue.request"
 _ANSWER_SECONDS: Final = 2.0
 #: Operations that go through any number of tasks in steps, or that have a limit of their own.
 _PATIENT: Final = frozenset(
-    {"purge_queue", "retry_dead_letters", "clear_dead_letters", "health_check", "get_metrics"}
+    {
+        *("purge_queue", "retry_dead_letters", "clear_dead_letters"),
+        *("health_check", "check_ready", "get_metrics"),
+    }
 )
 
 
@@ -323,6 +327,7 @@ class _ValidatedOperation:
             headers=headers,
             body=body,
             principal=scope.get(PRINCIPAL, NOBODY),
+            traceparent=find_traceparent(scope["headers"]) if self._body else "",
             refusal=scope.get(REFUSAL),
             **({"charge": scope[CHARGE]} if CHARGE in scope else {}),
         )

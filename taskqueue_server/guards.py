@@ -10,11 +10,12 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
 
+from taskqueue_core.logs import subject
 from taskqueue_server.messages import (
     ANSWER_HEADERS,
     AsgiApp,
@@ -52,6 +53,7 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = structlog.get_logger(__name__)
+_access = structlog.get_logger("taskqueue.access")
 
 
 class ClientGoneError(Exception):
@@ -61,7 +63,10 @@ class ClientGoneError(Exception):
 class Guards:
     """The outermost layer of the HTTP side."""
 
-    def __init__(self, app: AsgiApp, observe: Observe, origins: Origins) -> None:
+    def __init__(
+        self, app: AsgiApp, observe: Observe, origins: Origins, *, has_access_log: bool = False
+    ) -> None:
+        self._has_access_log = has_access_log
         self._app = app
         self._observe = observe
         self._origins = origins
@@ -70,7 +75,10 @@ class Guards:
         """Answer one request, whatever happens inside."""
         started = time.perf_counter()
         answer = _Answer(scope, send)
+        token = subject.set(answer.describe)
         try:
+            if scope.get("http_version", "1.1") != "1.1":
+                _check_version(scope)
             if scope["method"] not in _READING:
                 self._origins.check(scope)
             await self._app(scope, receive, answer.send)
@@ -84,9 +92,22 @@ class Guards:
             if answer.status:
                 raise
             await send_response(answer.send, problem_response(problem, answer.request_id))
+        finally:
+            subject.reset(token)
         method = scope["method"] if scope["method"] in _METHODS else "other"
         template = scope.get(TEMPLATE, "unmatched")
-        self._observe(method, template, answer.status, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._observe(method, template, answer.status, seconds)
+        if self._has_access_log:
+            # Without the query, in which a token may be.
+            _access.info(
+                "answered",
+                **answer.describe(),
+                method=method,
+                path=scope["path"],
+                status=answer.status,
+                seconds=round(seconds, 6),
+            )
 
 
 class _Answer:
@@ -104,6 +125,10 @@ class _Answer:
         """Return the id as text."""
         return self._id.decode()
 
+    def describe(self) -> Mapping[str, object]:
+        """Return what every log line of the request says."""
+        return {"request_id": self.request_id}
+
     async def send(self, message: Message) -> None:
         """Pass one message on."""
         if message["type"] == "http.response.start":
@@ -120,6 +145,15 @@ def _request_id(scope: Scope) -> bytes:
     if given and _REQUEST_ID.fullmatch(given):
         return given
     return secrets.token_hex(8).encode()
+
+
+def _check_version(scope: Scope) -> None:
+    """Refuse what is no HTTP/1: where a request ends is not certain in another version."""
+    if scope["http_version"] != "1.0":
+        raise ProblemError(505, "http-version", "send the request as HTTP/1.1", headers=CLOSE)
+    if find_header(scope["headers"], b"transfer-encoding") is not None:
+        message = "HTTP/1.0 has no Transfer-Encoding; send Content-Length, or HTTP/1.1"
+        raise ProblemError(400, "malformed-request", message, headers=CLOSE)
 
 
 def has_body(scope: Scope) -> bool:

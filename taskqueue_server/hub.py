@@ -16,6 +16,7 @@ import structlog
 from taskqueue_core.broker import Broker, EventFeed
 from taskqueue_core.errors import BrokerError, BrokerUnavailableError
 from taskqueue_core.events import Cursor, Event
+from taskqueue_core.logs import subject
 from taskqueue_server.ending import end_tasks
 from taskqueue_server.listeners import Frame, Subscriber, event_frame
 from taskqueue_server.replay import AT_ONCE, Replay
@@ -37,6 +38,10 @@ _GOODBYE_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
+def _ignore(_number: int) -> None:
+    pass
+
+
 class Hub:
     """Reads the event stream for all listeners of this process."""
 
@@ -49,11 +54,15 @@ class Hub:
         report_seconds: float = REPORT_SECONDS,
         linger_seconds: float = LINGER_SECONDS,
         max_waiters: int = MAX_WAITERS,
+        on_lag: Callable[[int], None] = _ignore,
     ) -> None:
         self._broker = broker
+        self._on_lag = on_lag
         self._capacity = capacity
         self._linger_seconds = linger_seconds
-        self._reports = Reports(broker.inspection, now_ms, self._publish, report_seconds)
+        self._reports = Reports(
+            broker.inspection, now_ms, self._publish, report_seconds, self.measure_lag
+        )
         self._waiters = Waiters(max_waiters)
         #: Listeners, and what brings them to the present: ``None`` for those that are there.
         self._subscribers: dict[Subscriber, asyncio.Task[None] | None] = {}
@@ -74,6 +83,19 @@ class Hub:
     def count(self) -> int:
         """Return the number of listeners."""
         return len(self._subscribers)
+
+    async def measure_lag(self) -> int:
+        """Return how many events were not read yet, 0 without listeners; ``on_lag`` is told too.
+
+        Raises BrokerError when nobody knows.
+        """
+        lag = 0
+        if self._is_reading:
+            latest = await self._broker.event_positions()
+            places = enumerate(self._cursor.positions)
+            lag = sum(max(0, latest[partition] - place.number) for partition, place in places)
+        self._on_lag(lag)
+        return lag
 
     async def join(
         self, selection: Selection | None = None, *, since: Cursor | None = None
@@ -167,6 +189,7 @@ class Hub:
         self._is_reading = False
         await end_tasks(*self._reading)
         self._reading = []
+        self._on_lag(0)
         feed, self._feed = self._feed, None
         if feed is not None:
             await asyncio.shield(feed.close())
@@ -186,6 +209,7 @@ class Hub:
                 await self._stop()
 
     async def _follow(self, feed: EventFeed) -> None:
+        subject.set(None)  # its log lines are not those of the request that happened to begin it
         chunk = min(_CHUNK, self._capacity)
         numbers = {n: place.number for n, place in enumerate(self._cursor.positions)}
         try:

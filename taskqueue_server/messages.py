@@ -41,6 +41,7 @@ class Request:
 
     With ``refusal`` it came too fast, and may only be answered as a repeat of one that did not.
     ``charge`` counts what it weighs beyond any other request, and returns a refusal or nothing.
+    ``traceparent`` is the trace that one with a body says to belong to, as it was sent.
     """
 
     path: Mapping[str, str] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
     principal: Principal = NOBODY
+    traceparent: str = ""
     refusal: Exception | None = None
     charge: Callable[[int], Awaitable[Exception | None]] = _charge_nothing
 
@@ -74,6 +76,12 @@ Operation = Callable[[Request], Awaitable[Response]]
 def find_header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     """Return the first value of a header, its name in lower case."""
     return next((value for key, value in headers if key == name), None)
+
+
+def find_traceparent(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the trace that a request says to belong to; "" when it says none, or several."""
+    given = [value for key, value in headers if key == b"traceparent"]
+    return given[0].decode("latin-1") if len(given) == 1 else ""
 
 
 async def send_response(send: Send, response: Response) -> None:

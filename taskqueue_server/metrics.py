@@ -7,108 +7,31 @@ server processes count in files of one directory, so that each of them shows the
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from taskqueue_core import metrics as fields
 from taskqueue_core.broker import Inspection
 from taskqueue_core.errors import BrokerError
-from taskqueue_core.models import Priority, QueueStats, WorkerState
+from taskqueue_server.families import PREFIX, read_families, up_family
+from taskqueue_server.patience import in_time
 
 #: Where the processes of one server count together; the client library reads it when imported.
 SHARED_DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
-_PREFIX: Final = "taskqueue_"
-_SECONDS: Final = tuple(milliseconds / 1000 for milliseconds in fields.BUCKETS_MS)
+#: Longer than a healthy broker takes, shorter than Prometheus waits for all that is answered.
+_FLEET_SECONDS: Final = 4.0
+_REDIS_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
 _HTTP_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-
-
-@dataclass(frozen=True, slots=True)
-class _CounterSpec:
-    """A fleet-wide counter: its field, its metric, the labels that the field ends with."""
-
-    field: str
-    name: str
-    help: str
-    labels: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _HistogramSpec:
-    """A fleet-wide histogram: the fields of its buckets and of its sum, and its one label."""
-
-    field: str
-    sum_field: str
-    name: str
-    help: str
-    label: str
-
-
-_COUNTERS: Final = (
-    _CounterSpec(
-        fields.SUBMITTED, "tasks_submitted_total", "Accepted submissions.", ("type", "priority")
-    ),
-    _CounterSpec(fields.FINISHED, "tasks_completed_total", "Tasks that ended.", ("type", "status")),
-    _CounterSpec(
-        fields.RETRYING,
-        "tasks_retrying_total",
-        "Failed attempts that are tried again by themselves.",
-        ("type",),
-    ),
-    _CounterSpec(fields.RETRIED, "tasks_retries_total", "Tasks sent back by hand.", ("type",)),
-    _CounterSpec(fields.SCHEDULED, "tasks_scheduled_total", "Submissions for a later time."),
-    _CounterSpec(fields.DEAD_LETTERED, "dlq_added_total", "Tasks that became dead letters."),
-    _CounterSpec(
-        fields.STALE,
-        "stale_outcomes_total",
-        "Outcomes refused because the task had been given to another worker.",
-    ),
-    _CounterSpec(fields.LOST, "lost_leases_total", "Leases that ran out."),
-    _CounterSpec(fields.RECOVERED, "tasks_recovered_total", "Tasks taken over from a lost lease."),
-    _CounterSpec(
-        fields.ORPHANS, "orphan_claims_total", "Stream entries without a waiting task behind them."
-    ),
-    _CounterSpec(
-        fields.MISROUTED,
-        "misrouted_total",
-        "Deliveries to a worker that has no handler for the type.",
-    ),
-)
-_HISTOGRAMS: Final = (
-    _HistogramSpec(
-        fields.DURATION,
-        fields.DURATION_SUM,
-        "task_duration_seconds",
-        "Run time of attempts.",
-        "type",
-    ),
-    _HistogramSpec(
-        fields.WAIT,
-        fields.WAIT_SUM,
-        "queue_latency_seconds",
-        "Time from queued to started.",
-        "priority",
-    ),
-    _HistogramSpec(
-        fields.RETRY_DELAY,
-        fields.RETRY_DELAY_SUM,
-        "retry_delay_seconds",
-        "Waits before automatic retries.",
-        "type",
-    ),
-)
 
 
 class ServerMetrics:
@@ -118,25 +41,49 @@ class ServerMetrics:
         self._registry = CollectorRegistry()
         labels = ("method", "path", "status")
         self._requests = Counter(
-            _PREFIX + "http_requests_total", "Answered requests.", labels, registry=self._registry
+            PREFIX + "http_requests_total", "Answered requests.", labels, registry=self._registry
         )
         self._durations = Histogram(
-            _PREFIX + "http_request_duration_seconds",
+            PREFIX + "http_request_duration_seconds",
             "Time from request to answer.",
             labels,
             registry=self._registry,
             buckets=_HTTP_SECONDS,
         )
         self._connections = Gauge(
-            _PREFIX + "websocket_connections",
+            PREFIX + "websocket_connections",
             "Open WebSockets.",
             registry=self._registry,
             multiprocess_mode="livesum",
         )
         self._messages = Counter(
-            _PREFIX + "websocket_messages_total",
+            PREFIX + "websocket_messages_total",
             "Frames sent to clients.",
             ("type",),
+            registry=self._registry,
+        )
+        self._refused = Counter(
+            PREFIX + "rate_limited_total",
+            "Requests that came too fast (429).",
+            registry=self._registry,
+        )
+        self._event_lag = Gauge(
+            PREFIX + "event_feed_lag_events",
+            "Events that a server with listeners has not read yet.",
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
+        self._redis_durations = Histogram(
+            PREFIX + "redis_operation_duration_seconds",
+            "Time of calls of Redis, repeats included.",
+            ("operation",),
+            registry=self._registry,
+            buckets=_REDIS_SECONDS,
+        )
+        self._redis_errors = Counter(
+            PREFIX + "redis_errors_total",
+            "Calls of Redis that failed.",
+            ("operation",),
             registry=self._registry,
         )
 
@@ -145,6 +92,18 @@ class ServerMetrics:
         labels = (method, path, str(status))
         self._requests.labels(*labels).inc()
         self._durations.labels(*labels).observe(seconds)
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._refused.inc()
+
+    def observe_redis(self, operation: str, seconds: float, error: BrokerError | None) -> None:
+        """Count one call of Redis; clients do not make up what operations are called."""
+        self._redis_durations.labels(operation).observe(seconds)
+        if error is not None:
+            self._redis_errors.labels(operation).inc()
+
+    def note_event_lag(self, events: int) -> None:
+        """Keep how many events this process is behind."""
+        self._event_lag.set(events)
 
     def count_message(self, event_type: str, number: int = 1) -> None:
         """Count frames sent to a client."""
@@ -159,19 +118,18 @@ class ServerMetrics:
         finally:
             self._connections.dec()
 
-    async def render(self, inspection: Inspection) -> bytes:
+    async def render(
+        self, inspection: Inspection, measure_lag: Callable[[], Awaitable[int]]
+    ) -> bytes:
         """Return everything as text; without a broker only what this process knows."""
-        try:
-            stats = await inspection.stats()
-            families = [
-                _up(is_up=True),
-                *_counter_families(stats),
-                *_histogram_families(stats),
-                *_depth_families(await inspection.queue_stats()),
-                *_worker_families(await inspection.workers()),
-            ]
-        except BrokerError:
-            families = [_up(is_up=False)]
+
+        async def read() -> list[Metric]:
+            families = await read_families(inspection)
+            await measure_lag()
+            return families
+
+        fleet = await in_time(read(), _FLEET_SECONDS)
+        families = [up_family(is_up=fleet is not None), *(fleet or ())]
         return generate_latest(_Everything(self._local(), families))
 
     def _local(self) -> CollectorRegistry:
@@ -189,7 +147,7 @@ def _forget_dead(directory: Path) -> None:
     for path in directory.glob("gauge_live*.db"):
         try:
             os.kill(int(path.stem.rpartition("_")[2]), 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # or its number is somebody else's now
             path.unlink(missing_ok=True)
 
 
@@ -210,95 +168,3 @@ class _Everything(CollectorRegistry):
             ]
             yield family
         yield from self._families
-
-
-def _up(*, is_up: bool) -> Metric:
-    return GaugeMetricFamily(
-        _PREFIX + "broker_up", "1 while the broker answers.", value=float(is_up)
-    )
-
-
-def _counter_families(stats: Mapping[str, int]) -> Iterator[Metric]:
-    rows: dict[str, list[tuple[list[str], int]]] = defaultdict(list)
-    for name, value in stats.items():
-        field, *labels = name.split(":")
-        rows[field].append((labels, value))
-    for spec in _COUNTERS:
-        family = CounterMetricFamily(_PREFIX + spec.name, spec.help, labels=spec.labels)
-        if not spec.labels:
-            family.add_metric([], sum(value for _, value in rows[spec.field]))
-        for labels, value in sorted(rows[spec.field]) if spec.labels else ():
-            family.add_metric(_named(spec.labels, labels), value)
-        yield family
-
-
-def _named(names: Sequence[str], values: Sequence[str]) -> list[str]:
-    """Return label values for clients: a priority is a number in the counters, a name outside."""
-    return [
-        Priority(int(value)).label if name == "priority" else value
-        for name, value in zip(names, values, strict=True)
-    ]
-
-
-def _histogram_families(stats: Mapping[str, int]) -> Iterator[Metric]:
-    for spec in _HISTOGRAMS:
-        buckets: dict[str, dict[int, int]] = defaultdict(dict)
-        for name, value in stats.items():
-            field, *labels = name.split(":")
-            if field == spec.field:
-                buckets[labels[0]][int(labels[1])] = value
-        family = HistogramMetricFamily(_PREFIX + spec.name, spec.help, labels=[spec.label])
-        for label, counts in sorted(buckets.items()):
-            total_ms = stats.get(fields.field(spec.sum_field, label), 0)
-            family.add_metric(
-                _named([spec.label], [label]), _cumulate(counts), sum_value=total_ms / 1000
-            )
-        yield family
-
-
-def _cumulate(counts: Mapping[int, int]) -> list[tuple[str, float]]:
-    """Return the counts of single buckets as Prometheus wants them: each with all before it."""
-    bounds = [*(repr(seconds) for seconds in _SECONDS), "+Inf"]
-    total = 0
-    rows: list[tuple[str, float]] = []
-    for index, bound in enumerate(bounds):
-        total += counts.get(index, 0)
-        rows.append((bound, float(total)))
-    return rows
-
-
-def _depth_families(stats: QueueStats) -> Iterator[Metric]:
-    families = (
-        GaugeMetricFamily(_PREFIX + "queue_depth", "Tasks that wait or run.", labels=["priority"]),
-        GaugeMetricFamily(_PREFIX + "queue_backlog", "Tasks that wait.", labels=["priority"]),
-        GaugeMetricFamily(
-            _PREFIX + "queue_pending_unacked", "Tasks that run.", labels=["priority"]
-        ),
-    )
-    for priority, depth in stats.depths.items():
-        values = (depth.queued, depth.queued - depth.pending_unacked, depth.pending_unacked)
-        for family, value in zip(families, values, strict=True):
-            family.add_metric([priority.label], value)
-    yield from families
-    yield GaugeMetricFamily(
-        _PREFIX + "scheduled_tasks", "Scheduled and retrying tasks.", value=stats.scheduled_count
-    )
-    yield GaugeMetricFamily(_PREFIX + "dlq_size", "Dead letters.", value=stats.dead_letter_count)
-    yield GaugeMetricFamily(
-        _PREFIX + "backlog_tasks", "Tasks that are not finished.", value=stats.backlog
-    )
-
-
-def _worker_families(workers: Sequence[WorkerState]) -> Iterator[Metric]:
-    yield GaugeMetricFamily(_PREFIX + "active_workers", "Live workers.", value=len(workers))
-    active = GaugeMetricFamily(
-        _PREFIX + "worker_active_tasks", "Tasks a worker runs.", labels=["worker_id"]
-    )
-    slots = GaugeMetricFamily(
-        _PREFIX + "worker_concurrency", "Tasks a worker can run at once.", labels=["worker_id"]
-    )
-    for worker in workers:
-        active.add_metric([worker.id], worker.active_tasks)
-        slots.add_metric([worker.id], worker.concurrency)
-    yield active
-    yield slots

@@ -105,6 +105,11 @@ def too_many_requests(per_second: int, weight: int, seconds: int) -> ProblemErro
     )
 
 
+def not_ready(reason: str) -> ProblemError:
+    """Return the error of a probe that asks whether requests may be sent here."""
+    return ProblemError(503, "not-ready", reason, headers=_RETRY_LATER)
+
+
 def internal_error() -> ProblemError:
     """Return what clients are told when the server is at fault: nothing about its inside."""
     return ProblemError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import structlog
 
 from taskqueue_core.broker import Inspection
 from taskqueue_core.errors import BrokerError
+from taskqueue_core.logs import subject
 from taskqueue_core.metrics import FINISHED, SUBMITTED
 from taskqueue_server.listeners import Frame, make_frame
 from taskqueue_server.representations import waiting_counts
@@ -20,7 +21,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Reports:
-    """Reports of one server process to its own listeners; every process makes its own."""
+    """Reports of one server process to its own listeners; every process makes its own.
+
+    With each it is measured how far the process is behind the events.
+    """
 
     def __init__(
         self,
@@ -28,19 +32,23 @@ class Reports:
         now_ms: Callable[[], int],
         publish: Callable[[Sequence[Frame], int], None],
         seconds: float,
+        measure_lag: Callable[[], Awaitable[int]],
     ) -> None:
         self._inspection = inspection
         self._now_ms = now_ms
         self._publish = publish
         self._seconds = seconds
+        self._measure_lag = measure_lag
 
     async def run(self) -> None:
         """Report until cancelled; while the broker is away there is nothing to report."""
+        subject.set(None)  # its log lines are not those of the request that happened to begin it
         before: tuple[float, int, int] | None = None
         while True:
             await asyncio.sleep(self._seconds)
             try:
                 before = await self._report(before)
+                await self._measure_lag()
             except BrokerError:
                 continue
             except Exception:  # noqa: BLE001 -- the boundary of a loop that must not die unseen

@@ -12,6 +12,7 @@ from taskqueue_core.codec import format_time
 from taskqueue_core.models import (
     Attempt,
     DeadLetter,
+    Depth,
     HandlerInfo,
     NewTask,
     Priority,
@@ -46,6 +47,8 @@ def task_json(task: Task, *, max_retries: int, timeout: int) -> Json:
     }
     if task.error:
         body["error"] = task.error
+    if task.is_cancel_requested:
+        body["cancel_requested"] = True
     if task.result:
         body["result"] = msgspec.Raw(task.result)
     if task.owner:
@@ -201,10 +204,7 @@ def worker_list_json(workers: Sequence[WorkerState]) -> Json:
 def queue_stats_json(stats: QueueStats) -> Json:
     """Return the depths of all priorities and their sums."""
     return {
-        "queues": {
-            priority.label: {"queued": depth.queued, "pending_unacked": depth.pending_unacked}
-            for priority, depth in stats.depths.items()
-        },
+        "queues": {priority.label: _depth_json(depth) for priority, depth in stats.depths.items()},
         "scheduled_count": stats.scheduled_count,
         "dlq_size": stats.dead_letter_count,
         "totals": {
@@ -213,6 +213,13 @@ def queue_stats_json(stats: QueueStats) -> Json:
             "deferred": stats.scheduled_count,
         },
     }
+
+
+def _depth_json(depth: Depth) -> Json:
+    body: Json = {"queued": depth.queued, "pending_unacked": depth.pending_unacked}
+    if depth.is_paused:
+        body["paused"] = True
+    return body
 
 
 def waiting_counts(stats: QueueStats) -> dict[str, int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from taskqueue_core.broker import Broker
 from taskqueue_core.settings import Settings
 from taskqueue_server.catalog import HandlerCatalog
+from taskqueue_server.health import Health
 from taskqueue_server.hub import Hub
 from taskqueue_server.metrics import ServerMetrics
 
@@ -21,4 +22,5 @@ class Services:
     catalog: HandlerCatalog
     metrics: ServerMetrics
     hub: Hub
+    health: Health
     now_ms: Callable[[], int]

@@ -60,7 +60,7 @@ class Submissions:
         assert request.body is not None
         parts = _envelope.decode(request.body.raw)
         task_id, key = self._broker.new_task_id(), self._key(request)
-        found = await self._build(request.body.values, parts, task_id, request.principal.owner)
+        found = await self._build(request.body.values, parts, task_id, request)
         return found if key is None else Submission(key.apply(found.task), found.error)
 
     async def parse_batch(self, request: Request) -> list[Submission]:
@@ -68,9 +68,8 @@ class Submissions:
         assert request.body is not None
         sent = request.body.values["tasks"]
         parts = _envelopes.decode(request.body.raw).tasks
-        owner, key = request.principal.owner, self._key(request)
-        ids = self._broker.new_task_ids(len(sent))
-        found = [await self._build(*row, owner) for row in zip(sent, parts, ids, strict=True)]
+        ids, key = self._broker.new_task_ids(len(sent)), self._key(request)
+        found = [await self._build(*row, request) for row in zip(sent, parts, ids, strict=True)]
         if key is None:
             return found
         return [Submission(key.apply(one.task, at), one.error) for at, one in enumerate(found)]
@@ -83,7 +82,7 @@ class Submissions:
         return self._broker.idempotency_key(key, request.body.raw, owner=owner)
 
     async def _build(
-        self, fields: Mapping[str, Any], parts: _Envelope, task_id: str, owner: str
+        self, fields: Mapping[str, Any], parts: _Envelope, task_id: str, request: Request
     ) -> Submission:
         """Return a task; ``null`` means that a field was not sent."""
         task_type, priority = fields["type"], fields.get("priority")
@@ -105,7 +104,8 @@ class Submissions:
             max_retries=fields.get("max_retries"),
             timeout_seconds=fields.get("timeout"),
             scheduled_at_ms=scheduled_ms,
-            owner=owner,
+            owner=request.principal.owner,
+            traceparent=request.traceparent,
         )
         return Submission(task, error)
 

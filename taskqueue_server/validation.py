@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -26,7 +27,7 @@ class SchemaValidator:
     """A schema of the contract, compiled once; its references are resolved."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
-        self._validator = jsonschema_rs.Draft4Validator(_to_draft4(schema), validate_formats=True)
+        self._validator = _compiled(msgspec.json.encode(schema))
         self._description = str(schema.get("description", "")).strip()
 
     def check(self, value: Any, name: str = "") -> None:
@@ -35,7 +36,16 @@ class SchemaValidator:
         ``name`` is what the value is called, unless it is a body.
         """
         if not self._validator.is_valid(value):
-            raise self._explain(next(self._validator.iter_errors(value)), name)
+            raise self._explain(self._first_error(value), name)
+
+    def _first_error(self, value: Any) -> jsonschema_rs.ValidationError:
+        """Return one error; ``iter_errors`` finds all before it gives the first: many seconds."""
+        try:
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            # The traceback would hold on to the value.
+            return error.with_traceback(None)
+        raise AssertionError("an invalid value has an error")
 
     def _explain(self, error: jsonschema_rs.ValidationError, name: str) -> ProblemError:
         kind, more = error.kind, list[str]()
@@ -77,6 +87,13 @@ def _shown(option: Any) -> str:
 _FORMATS: Final = {
     "date-time": "must be an RFC 3339 time with a zone, such as 2026-01-15T12:00:00Z"
 }
+
+
+@cache
+def _compiled(schema: bytes) -> jsonschema_rs.Draft4Validator:
+    """Return the validator of a schema, which many operations may share."""
+    plain = _to_draft4(msgspec.json.decode(schema))
+    return jsonschema_rs.Draft4Validator(plain, validate_formats=True)
 
 
 def _to_draft4(schema: Any) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -52,7 +53,8 @@ _actions = msgspec.json.Decoder(_Action)
 class Handshakes:
     """What a connection must fulfil: the contract's ``parameters``, the gate, an origin, room.
 
-    ``admit`` is ``Gate.admit``; at most ``max_connections`` are open at once.
+    ``admit`` is ``Gate.admit``; at most ``max_connections`` are open at once, and with the same
+    credential ``max_connections_per_key``.
     """
 
     parameters: Parameters
@@ -60,6 +62,7 @@ class Handshakes:
     origins: Origins
     partitions: int
     max_connections: int
+    max_connections_per_key: int
 
 
 class EventsEndpoint:
@@ -79,14 +82,14 @@ class EventsEndpoint:
         self._now_ms = now_ms
         self._handshakes = handshakes
         self._open = 0
+        self._open_by_name: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket from its handshake to its end."""
         await receive()
-        self._open += 1
-        try:
+        with ExitStack() as places:
             try:
-                subscriber = await self._welcome(scope)
+                subscriber = await self._welcome(scope, places)
             except (ProblemError, BrokerError) as error:
                 problem = to_problem(error)
                 assert problem is not None
@@ -94,19 +97,39 @@ class EventsEndpoint:
                 return
             with self._metrics.connection():
                 await self._serve(subscriber, scope, receive, send)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Take one of the places of all; it is given back also where the handshake is refused."""
+        self._open += 1
+        try:
+            if self._open > self._handshakes.max_connections:
+                raise _too_many("events.maxconnections allows")
+            yield
         finally:
             self._open -= 1
 
-    async def _welcome(self, scope: Scope) -> Subscriber:
+    @contextmanager
+    def _place_of(self, name: str) -> Iterator[None]:
+        """Take one of the places that a credential has; nobody has a name while nobody is asked."""
+        self._open_by_name[name] += 1
+        try:
+            if name and self._open_by_name[name] > self._handshakes.max_connections_per_key:
+                raise _too_many("events.maxconnectionsperkey allows with this key or token")
+            yield
+        finally:
+            self._open_by_name[name] -= 1
+            if not self._open_by_name[name]:
+                del self._open_by_name[name]
+
+    async def _welcome(self, scope: Scope, places: ExitStack) -> Subscriber:
         """Return the buffer of a client whose handshake is in order."""
         rules = self._handshakes
         if scope["path"] != PATH:
             raise ProblemError(404, "not-found", "there is no WebSocket at this path")
-        if self._open > rules.max_connections:
-            message = "this server has as many connections as events.maxconnections allows"
-            later = ((b"retry-after", b"1"),)
-            raise ProblemError(503, "too-many-connections", message, headers=later)
+        places.enter_context(self._place())
         principal = await rules.admit(scope)
+        places.enter_context(self._place_of(principal.name))
         rules.origins.check(scope)
         query = rules.parameters.parse_query(scope)
         selection = Selection.parse(query, owner=principal.owner)
@@ -186,6 +209,11 @@ def _parse_action(text: str | None, event_types: frozenset[str]) -> _Action:
     if unknown:
         raise ValueError(f"unknown event {unknown[0][:200]!r}")
     return action
+
+
+def _too_many(limit: str) -> ProblemError:
+    message = f"this server has as many connections as {limit}"
+    return ProblemError(503, "too-many-connections", message, headers=((b"retry-after", b"1"),))
 
 
 async def _deny(scope: Scope, send: Send, problem: ProblemError) -> None:

@@ -24,7 +24,7 @@ _STEP = 500
 #: Kind of key -> what it holds of a task, beside the task's hash.
 PARTS: Final = {"b:": "body", "r:": "result", "h:": "history"}
 
-_FIELDS: Final = ("s", "m", "q", "p", "y", "b", "V", "i", "O")
+_FIELDS: Final = ("s", "m", "q", "p", "y", "b", "V", "i", "O", "X")
 
 _Row = dict[str, str | None]
 
@@ -140,6 +140,8 @@ class _Audit:
             if state is TaskState.SCHEDULED and task["i"]:
                 self._held[task["y"] or ""].add(digits)
             self._check_place(digits, state, task, found)
+            if task["X"] and state is not TaskState.RUNNING:
+                self._problems.append(f"task {digits} is {state} but asked to stop")
             await self._check_fields(digits, task)
         for digits, found in self._places.items():
             names = ", ".join(place for place, _ in found)

@@ -30,6 +30,7 @@ from taskqueue_core.broker.idempotency import IdempotencyKey
 from taskqueue_core.broker.inspection import Inspection
 from taskqueue_core.broker.intake import BATCH, Intake
 from taskqueue_core.broker.preparation import check_servers, claim
+from taskqueue_core.broker.priorities import Priorities
 from taskqueue_core.broker.repair import repair
 from taskqueue_core.broker.scripts import Confirmation, Limits, Scripts
 from taskqueue_core.broker.search import Search
@@ -46,6 +47,7 @@ from taskqueue_core.keys import Keys, id_to_hex, new_task_id, parse_task_id, par
 from taskqueue_core.models import NewTask, Priority, Submitted
 from taskqueue_core.settings import Settings
 from taskqueue_core.states import CANCELLABLE, RETRYABLE, TaskState
+from taskqueue_core.tracing import find_spans
 
 
 class Broker:
@@ -61,11 +63,13 @@ class Broker:
         self.scripts = Scripts(redis, limits, clock=clock, retries=settings.redis.max_retries)
         self.inspection = Inspection(redis, self.scripts, self.partitions)
         self.search = Search(self.inspection, self.scripts, self.partitions)
-        self.dead_letters = DeadLetters(self.search, self.scripts, self.partitions)
+        self.dead_letters = DeadLetters(redis, self.search, self.scripts, self.partitions)
+        self.priorities = Priorities(self.inspection, self.scripts, self.partitions)
         self.api_keys = ApiKeys(redis, settings)
         self.history = EventHistory(self.scripts, self.partitions)
         self.admission = Admission(self.scripts, self.partitions)
         self._intake = Intake(redis, self.scripts, self.partitions, settings)
+        self._spans = find_spans(enabled=settings.tracing.enabled)
         self.scripts.confirmation = Confirmation.from_settings(settings)
 
     async def prepare(self) -> None:
@@ -123,9 +127,7 @@ class Broker:
     async def event_positions(self) -> dict[int, int]:
         """Return the number of the latest event of each partition."""
         commands = [("HGET", keys.meta, "events") for keys in self.partitions]
-        numbers = await attempted(
-            self.redis, self.scripts.retries, lambda: batch(self.redis, commands)
-        )
+        numbers = await self.scripts.attempt("events", lambda: batch(self.redis, commands))
         pairs = zip(self.partitions, numbers, strict=True)
         return {keys.partition: int(number or 0) for keys, number in pairs}
 
@@ -144,10 +146,12 @@ class Broker:
             BrokerUnavailableError: Redis does not answer, or does not confirm in time that the
                 task is as safe as ``queue.durability`` says. It may be stored; repeat this.
         """
-        answer = await self._intake.submit(task, may_move=may_move)
-        if isinstance(answer, TaskQueueError):
-            raise answer
-        return answer
+        if self._spans is None:
+            return _accepted(await self._intake.submit(task, may_move=may_move))
+        with self._spans.submission([task]) as sent:
+            submitted = _accepted(await self._intake.submit(sent.tasks[0], may_move=may_move))
+            sent.became(submitted.id)
+            return submitted
 
     async def submit_many(
         self, tasks: Sequence[NewTask], *, may_move: bool = False
@@ -157,7 +161,10 @@ class Broker:
         A task that is refused does not hold up the others, and nor does a partition whose server
         fails: its tasks are answered with that error, which is raised when there is no other.
         """
-        return await self._intake.submit_many(tasks, may_move=may_move)
+        if self._spans is None or not tasks:
+            return await self._intake.submit_many(tasks, may_move=may_move)
+        with self._spans.submission(tasks) as sent:
+            return await self._intake.submit_many(sent.tasks, may_move=may_move)
 
     def idempotency_key(self, key: str, body: bytes, *, owner: str = "") -> IdempotencyKey:
         """Return the key of a request that may be sent again; it gives tasks their ids."""
@@ -174,8 +181,11 @@ class Broker:
         """
         return await self._intake.find_repeats(tasks)
 
-    async def cancel(self, task_id: str, *, owner: str = "") -> None:
-        """Cancel a task that is pending, scheduled or retrying.
+    async def cancel(self, task_id: str, *, owner: str = "", running: bool = False) -> bool:
+        """Cancel a task that is pending, scheduled or retrying; tell whether it is cancelled.
+
+        With ``running`` the worker of a task that runs is asked to stop it, which is False: it ends
+        as cancelled unless it is completed all the same.
 
         Raises:
             NotFoundError: no such task, or not one of ``owner``, if that is given.
@@ -183,9 +193,15 @@ class Broker:
         """
         keys, digits = self.locate(task_id)
         letter = await self.scripts.call(
-            "cancel", [keys.meta, keys.task(digits)], [digits, secrets.token_hex(8), owner]
+            "cancel",
+            [keys.meta, keys.task(digits)],
+            [digits, secrets.token_hex(8), owner, int(running)],
         )
-        _check_letter(letter, task_id, "cancelled", CANCELLABLE)
+        if letter == b"+":
+            return False
+        hint = "; with running=true a running one is asked to stop" if letter == b"r" else ""
+        _check_letter(letter, task_id, "cancelled", CANCELLABLE, hint)
+        return True
 
     async def retry(
         self,
@@ -205,9 +221,9 @@ class Broker:
             keys, digits = self.locate(task_id)
             body = b""
             if payload:
-                # Nothing ever changes a task's metadata, so it may be read before.
+                # Nothing ever changes a task's metadata or trace, so they may be read before.
                 task = await self.inspection.get(task_id)
-                body = encode_body(payload, task.metadata)
+                body = encode_body(payload, task.metadata, task.traceparent)
             letter = await self.scripts.call(
                 "retry",
                 [keys.meta, keys.task(digits)],
@@ -227,21 +243,7 @@ class Broker:
 
     async def purge(self, priority: Priority) -> int:
         """Cancel the tasks that wait at a priority, in all queues, at this moment. The count."""
-
-        async def sweep(keys: Keys) -> int:
-            total = 0
-            for queue in await self.inspection.queues(keys):
-                start, before = b"-", ""
-                while start:
-                    start, cancelled, before = await self.scripts.call(
-                        "purge",
-                        [keys.meta, keys.stream(queue, priority)],
-                        [start, before, BATCH],
-                    )
-                    total += cancelled
-            return total
-
-        return sum(await together([partial(sweep, keys) for keys in self.partitions]))
+        return await self.priorities.purge(priority)
 
     async def pause(self, worker_id: str) -> None:
         """Stop a worker from taking tasks, from this moment on; raises NotFoundError."""
@@ -297,9 +299,17 @@ class Broker:
         return self.partitions[partition_of(canonical)], id_to_hex(canonical)
 
 
-def _check_letter(letter: bytes, task_id: str, action: str, allowed: frozenset[TaskState]) -> None:
+def _accepted(answer: Submitted | TaskQueueError) -> Submitted:
+    if isinstance(answer, TaskQueueError):
+        raise answer
+    return answer
+
+
+def _check_letter(
+    letter: bytes, task_id: str, action: str, allowed: frozenset[TaskState], hint: str = ""
+) -> None:
     if letter == b"-":
         raise NotFoundError("task", task_id)
     if letter:
         names = ", ".join(state for state in TaskState if state in allowed)
-        raise StateConflictError(task_id, STATE_LETTERS[letter.decode()], action, names)
+        raise StateConflictError(task_id, STATE_LETTERS[letter.decode()], action, names, hint)

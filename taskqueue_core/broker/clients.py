@@ -105,8 +105,8 @@ def open_redis(settings: Settings, *, blocks_seconds: float = 0.0) -> Client:
 
 def _open(settings: Settings, blocks_seconds: float) -> Client:
     redis, url = settings.redis, checked_url(settings)
-    # Beside the pool, each partition's blocking call and the worker's own have one at all times.
-    blocking = settings.queue.partitions + 1 if blocks_seconds else 0
+    # Beside the pool, a worker's two blocking calls in each partition have one each at all times.
+    blocking = 2 * settings.queue.partitions if blocks_seconds else 0
     options: dict[str, Any] = {
         "protocol": 2,
         "socket_timeout": redis.read_timeout_seconds + blocks_seconds,

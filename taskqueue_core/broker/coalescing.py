@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from taskqueue_core.errors import BrokerUnavailableError
+from taskqueue_core.logs import subject
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -73,6 +74,7 @@ class Coalescer(Generic[Item, Answer]):
 
     async def _run(self) -> None:
         self._is_due = False
+        subject.set(None)  # it is many callers', so its log lines are not those of the first one
         task = asyncio.current_task()
         assert task is not None
         try:

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-from taskqueue_core.broker.clients import together
-from taskqueue_core.broker.intake import BATCH
+from taskqueue_core.broker.causes import Cause, Causes
+from taskqueue_core.broker.clients import Client, together
 from taskqueue_core.broker.scripts import Scripts
-from taskqueue_core.broker.search import CANDIDATES, Search, TaskQuery
+from taskqueue_core.broker.search import STEP, Search, TaskQuery
 from taskqueue_core.keys import Keys
 from taskqueue_core.models import DeadLetter
 from taskqueue_core.states import TaskState
@@ -22,6 +22,8 @@ from taskqueue_core.states import TaskState
 #: Most dead letters that are counted by kind, over all partitions, and most kinds in an answer.
 COUNTED: Final = 10_000
 GROUPS: Final = 200
+#: Dead letters that one call gives up: a cheaper change than to send them back.
+_CLEARED: Final = 2 * STEP
 
 
 class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +38,11 @@ class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     def arguments(self) -> tuple[str, str, str, str]:
         """Return the filter as the scripts take it."""
         return self.type, self.queue, self.reason, self.error
+
+    def fits(self, cause: Cause) -> bool:
+        """Tell whether a death is of the type, the queue and the reason that are wanted."""
+        pairs = zip((self.type, self.queue, self.reason), cause, strict=False)
+        return all(name in ("", found.decode()) for name, found in pairs)
 
 
 class DeadLetterPage(msgspec.Struct, frozen=True):
@@ -68,7 +75,10 @@ _ANY: Final = DeadLetterFilter()
 class DeadLetters:
     """The dead letters of one Redis namespace."""
 
-    def __init__(self, search: Search, scripts: Scripts, partitions: Sequence[Keys]) -> None:
+    def __init__(
+        self, redis: Client, search: Search, scripts: Scripts, partitions: Sequence[Keys]
+    ) -> None:
+        self._causes = Causes(redis, scripts, partitions)
         self._search = search
         self._scripts = scripts
         self._partitions = partitions
@@ -89,20 +99,35 @@ class DeadLetters:
         return DeadLetterPage(letters, page.cursor)
 
     async def groups(self, wanted: DeadLetterFilter = _ANY) -> DeadLetterGroups:
-        """Count the newest dead letters by type, reason and error; each partition has its share."""
+        """Count the newest dead letters by type, reason and error; each partition has its share.
+
+        Causes are remembered, see ``Causes``. Only a part of an error is looked for in Redis, where
+        the whole error is.
+        """
         share = -(-COUNTED // len(self._partitions))
         sums: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
+
+        def add(kind: tuple[bytes, bytes, bytes], count: int, latest: int) -> None:
+            known, latest_before = sums.get(kind, (0, 0))
+            sums[kind] = (known + count, max(latest, latest_before))
 
         async def tally(keys: Keys) -> int:
             counted = 0
             async for looked, rows in self._steps(keys, wanted, share):
                 counted += looked
-                for *kind, count, latest in rows:
-                    known, latest_before = sums.get(tuple(kind), (0, 0))
-                    sums[tuple(kind)] = (known + count, max(latest, latest_before))
+                for task_type, reason, error, *numbers in rows:
+                    add((task_type, reason, error), *numbers)
             return counted
 
-        counted = sum(await together([partial(tally, keys) for keys in self._partitions]))
+        async def recall(keys: Keys) -> int:
+            counted, causes = await self._causes.newest(keys, share)
+            for cause, numbers in causes.items():
+                if wanted.fits(cause):
+                    add((cause.type, cause.reason, cause.error), *numbers)
+            return counted
+
+        count = tally if wanted.error else recall
+        counted = sum(await together([partial(count, keys) for keys in self._partitions]))
         most = heapq.nlargest(GROUPS, sums.items(), key=lambda item: item[1])
         return DeadLetterGroups([_group(*kind, *numbers) for kind, numbers in most], counted)
 
@@ -124,7 +149,7 @@ class DeadLetters:
         place: list[bytes] = [b"", b""]
         looked = step = 0
         while looked == step and most > 0:
-            step = int(min(CANDIDATES, most))
+            step = int(min(STEP, most))
             looked, *place, rows = await self._scripts.call(
                 "tally", [keys.meta], [step, *place, *wanted.arguments]
             )
@@ -138,10 +163,10 @@ class DeadLetters:
         async def sweep(keys: Keys) -> int:
             before: str | int = ""
             place: list[bytes] = [b"", b""]
-            total, looked = 0, BATCH
-            while looked == BATCH:
+            total, looked = 0, STEP
+            while looked == STEP:
                 looked, before, moved, *place = await self._scripts.call(
-                    "redrive", [keys.meta], [before, BATCH, token, *place, *wanted.arguments]
+                    "redrive", [keys.meta], [before, STEP, token, *place, *wanted.arguments]
                 )
                 total += moved
             return total
@@ -153,9 +178,9 @@ class DeadLetters:
 
         async def sweep(keys: Keys) -> int:
             before: str | int = ""
-            total, moved = 0, BATCH
-            while moved == BATCH:
-                moved, before = await self._scripts.call("clear", [keys.meta], [before, BATCH])
+            total, moved = 0, _CLEARED
+            while moved == _CLEARED:
+                moved, before = await self._scripts.call("clear", [keys.meta], [before, _CLEARED])
                 total += moved
             return total
 

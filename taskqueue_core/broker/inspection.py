@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from taskqueue_core.broker.audit import audit
-from taskqueue_core.broker.clients import Client, attempted, batch, together, translated
+from taskqueue_core.broker.clients import Client, batch, together, translated
 from taskqueue_core.broker.coalescing import Coalescer
+from taskqueue_core.broker.preparation import read_servers
 from taskqueue_core.broker.scripts import Scripts
 from taskqueue_core.codec import split_body
 from taskqueue_core.errors import NotFoundError
@@ -23,6 +24,8 @@ from taskqueue_core.models import (
     Priority,
     QueueStats,
     RunningTask,
+    ServerState,
+    Survey,
     Task,
     WorkerState,
     is_name,
@@ -33,6 +36,8 @@ from taskqueue_core.states import TERMINAL, TaskState
 _TOGETHER: Final = 100
 #: Most running tasks that are read of one worker.
 MAX_RUNNING: Final = 200
+#: Most types of held tasks that are counted in each partition.
+MAX_HELD_TYPES: Final = 1_000
 #: What is read of a worker's registration; the schemas are large and read apart.
 _SHOWN: Final = (
     *("instance", "concurrency", "version", "queues", "handlers", "process", "started"),
@@ -96,13 +101,37 @@ class Inspection:
     async def queue_stats(self) -> QueueStats:
         """Return how many tasks are where, over all queues and partitions."""
         calls = [partial(self._scripts.call, "depths", [keys.meta]) for keys in self._partitions]
-        sums = [sum(parts) for parts in zip(*await together(calls), strict=True)]
+        rows = await together(calls)
+        sums = [sum(parts) for parts in zip(*(numbers for *numbers, _ in rows), strict=True)]
+        paused = b"".join(digits for *_, digits in rows).decode()
         return QueueStats(
-            depths={p: Depth(sums[2 * p], sums[2 * p + 1]) for p in reversed(Priority)},
+            depths={
+                p: Depth(sums[2 * p], sums[2 * p + 1], str(int(p)) in paused)
+                for p in reversed(Priority)
+            },
             scheduled_count=sums[8],
             dead_letter_count=sums[9],
             backlog=sums[10],
         )
+
+    async def survey(self) -> Survey:
+        """Return what waits, over all queues and partitions; it costs no more when that is much."""
+        calls = [
+            partial(self._scripts.call, "survey", [keys.meta], [MAX_HELD_TYPES])
+            for keys in self._partitions
+        ]
+        rows = await together(calls)
+        oldest = [max(ages) for ages in zip(*(row[0] for row in rows), strict=True)]
+        return Survey(
+            oldest_ms={priority: max(oldest[priority], 0) for priority in reversed(Priority)},
+            waiting=_add_up(queues for _, queues, _, _ in rows),
+            held=_add_up(types for *_, types in rows),
+            is_complete=all(2 * number == len(types) for _, _, number, types in rows),
+        )
+
+    async def servers(self) -> list[ServerState]:
+        """Return what every primary server says of its memory and its append-only file."""
+        return await self._scripts.attempt("info", lambda: read_servers(self._redis))
 
     async def workers(self) -> list[WorkerState]:
         """Return the live workers, by id."""
@@ -168,9 +197,16 @@ class Inspection:
             return await audit(self._redis, self._partitions)
 
     async def _batch(self, commands: Sequence[Sequence[str | int]]) -> list[Any]:
-        return await attempted(
-            self._redis, self._scripts.retries, lambda: batch(self._redis, commands)
-        )
+        return await self._scripts.attempt("inspect", lambda: batch(self._redis, commands))
+
+
+def _add_up(rows: Iterable[Sequence[Any]]) -> dict[str, int]:
+    """Return the sums by name of rows that are names and numbers in turn."""
+    sums: dict[str, int] = {}
+    for row in rows:
+        for name, number in zip(row[::2], row[1::2], strict=True):
+            sums[name.decode()] = sums.get(name.decode(), 0) + number
+    return sums
 
 
 def task_from_row(digits: str, row: Sequence[object]) -> Task:
@@ -183,7 +219,7 @@ def task_from_row(digits: str, row: Sequence[object]) -> Task:
     state = STATE_LETTERS[fields[b"s"].decode()]
     created = _number(fields, b"c") or int(fields[b"m"].partition(b"-")[0])
     started, ended = _number(fields, b"g"), _number(fields, b"e")
-    payload, metadata = split_body(body) if body else (b"{}", b"")
+    payload, metadata, traceparent = split_body(body) if body else (b"{}", b"", "")
     is_completed = state is TaskState.COMPLETED
     return Task(
         id=id_from_hex(digits),
@@ -207,8 +243,11 @@ def task_from_row(digits: str, row: Sequence[object]) -> Task:
         completed_at_ms=ended if state in TERMINAL else None,
         scheduled_at_ms=_number(fields, b"n" if state is TaskState.RETRYING else b"z"),
         next_retry_at_ms=_number(fields, b"n") if state is TaskState.RETRYING else None,
+        is_held=state is TaskState.SCHEDULED and b"i" in fields,
         reason=fields.get(b"k", b"").decode(),
         owner=fields.get(b"O", b"").decode(),
+        is_cancel_requested=b"X" in fields,
+        traceparent=traceparent,
     )
 
 
@@ -219,7 +258,8 @@ def _number(fields: Mapping[bytes, bytes], name: bytes) -> int | None:
 
 def _worker(worker_id: str, values: Sequence[bytes | None]) -> WorkerState:
     row = {name: value for name, value in zip(_SHOWN, values, strict=True) if value is not None}
-    completed, _, failed = row.get("rates", b"0 0").partition(b" ")
+    # A worker of an older version says nothing of its slots.
+    rates = [*map(float, row.get("rates", b"").split()), 0.0, 0.0, 0.0, 0.0]
     active = int(row.get("active", b"0"))
     if row.get("stopping") == b"1":
         state = "shutting_down"
@@ -239,6 +279,8 @@ def _worker(worker_id: str, values: Sequence[bytes | None]) -> WorkerState:
         queues=tuple(msgspec.json.decode(row["queues"])),
         handlers=row["handlers"],
         process=row.get("process", b"").decode(),
-        completed_per_second=float(completed),
-        failed_per_second=float(failed),
+        completed_per_second=rates[0],
+        failed_per_second=rates[1],
+        busy_seconds=rates[2],
+        idle_seconds=rates[3],
     )

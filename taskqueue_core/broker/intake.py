@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from taskqueue_core.broker.clients import Client, attempted, batch, together
 from taskqueue_core.broker.coalescing import Coalescer
 from taskqueue_core.broker.scripts import Argument, Limits, Scripts
-from taskqueue_core.codec import encode_body
+from taskqueue_core.codec import encode_body, parse_traceparent
 from taskqueue_core.errors import (
     BrokerError,
     CapacityError,
@@ -191,6 +191,7 @@ class Intake:
 
 
 def _prepare(task: NewTask) -> _Prepared:
+    traceparent = parse_traceparent(task.traceparent) if task.traceparent else ""
     return task, (
         id_to_hex(task.id).encode(),
         task.type.encode(),
@@ -201,7 +202,7 @@ def _prepare(task: NewTask) -> _Prepared:
         _optional(task.scheduled_at_ms),
         task.owner.encode(),
         task.idempotency.fingerprint if task.idempotency else b"",
-        encode_body(task.payload, task.metadata),
+        encode_body(task.payload, task.metadata, traceparent),
     )
 
 

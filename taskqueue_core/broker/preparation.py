@@ -13,6 +13,7 @@ from taskqueue_core.broker.clients import Client, batch
 from taskqueue_core.broker.scripts import can_wait_for_disk
 from taskqueue_core.errors import SchemaError
 from taskqueue_core.keys import Keys
+from taskqueue_core.models import ServerState
 from taskqueue_core.settings import Settings
 
 #: Version of the data model that ``lua/README.md`` describes.
@@ -56,6 +57,19 @@ async def check_servers(redis: Client, settings: Settings) -> bool:
     for warning in sorted(warnings):
         structlog.get_logger("taskqueue.broker").warning(warning)
     return all(always)
+
+
+async def read_servers(redis: Client) -> list[ServerState]:
+    """Return what every primary says of its memory and its append-only file."""
+    return [
+        ServerState(
+            has_log=bool(int(info.get("aof_enabled", 0))),
+            can_write_log=info.get("aof_last_write_status", "ok") == "ok",
+            used_bytes=int(info.get("used_memory", 0)),
+            max_bytes=int(info.get("maxmemory", 0)),
+        )
+        for info, _ in await _primaries(redis)
+    ]
 
 
 async def claim(redis: Client, partitions: Sequence[Keys]) -> None:

@@ -37,6 +37,8 @@ _SENTENCES: Final = {
     13: "{} is no longer among the held tasks",
     14: "{} is no longer a type of held tasks",
     15: "events say whose their tasks are again",
+    16: "task {} was running without a lease and asked to stop: it is cancelled",
+    17: "task {} does not run: it is no longer asked to stop",
 }
 
 

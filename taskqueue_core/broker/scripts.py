@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from redis import exceptions as redis_errors
 from redis.asyncio import RedisCluster
@@ -50,19 +52,27 @@ PARTS: Final[dict[str, tuple[str, ...]]] = {
     "retain": ("retain",),
     "register": ("register",),
     "pause": ("pause",),
+    "pause_priority": ("held", "pause_priority"),
     "stop": ("stop",),
     "deregister": ("deregister",),
     "admit": ("admit",),
     "read": ("read",),
     "search": ("walking", "search"),
     "tally": ("walking", "tally"),
+    "causes": ("causes",),
     "running": ("running",),
     "depths": ("depths",),
+    "survey": ("held", "survey"),
     "history": ("history",),
     "repair": ("endings", "held", "placing", "indexed", "repair"),
 }
 
 Argument = str | bytes | int
+
+#: Called after a call of Redis: its name, the seconds it took, and its error if it failed.
+Observe = Callable[[str, float, BrokerError | None], None]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +159,7 @@ def can_wait_for_disk(version: tuple[int, int]) -> bool:
     return version >= (7, 2)
 
 
+@cache
 def source(part: str) -> str:
     """Return the text of one Lua file."""
     return (resources.files(__package__) / "lua" / f"{part}.lua").read_text("utf-8")
@@ -186,6 +197,8 @@ class Scripts:
         self.retries = retries
         #: What a submission waits for, beyond the script's answer.
         self.confirmation: Confirmation | None = None
+        #: Who measures the calls.
+        self.observe: Observe | None = None
         self._redis: Any = redis  # its execute_command is untyped
         self._is_guarded = isinstance(redis, RedisCluster)
         self._texts = {
@@ -219,7 +232,21 @@ class Scripts:
                 # A restart or SCRIPT FLUSH: EVAL loads it and runs it in one step.
                 return await run("EVAL", self._texts[name], *rest)
 
-        return await attempted(self._redis, self.retries, once)
+        return await self.attempt(name, once)
+
+    async def attempt(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Return the answer of a call that is safe to repeat, see ``attempted``; measure it."""
+        if self.observe is None:
+            return await attempted(self._redis, self.retries, call)
+        started = time.perf_counter()
+        failure: BrokerError | None = None
+        try:
+            return await attempted(self._redis, self.retries, call)
+        except BrokerError as error:
+            failure = error
+            raise
+        finally:
+            self.observe(operation, time.perf_counter() - started, failure)
 
     def _confirmed(self, meta: str, confirmation: Confirmation) -> Callable[..., Awaitable[Any]]:
         """Return a way to run a command that answers once what it wrote is confirmed."""

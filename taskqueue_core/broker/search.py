@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Final
@@ -20,7 +20,6 @@ import msgspec
 
 from taskqueue_core.broker.clients import together
 from taskqueue_core.broker.inspection import Inspection
-from taskqueue_core.broker.intake import BATCH
 from taskqueue_core.broker.scripts import Scripts
 from taskqueue_core.errors import InvalidTaskError
 from taskqueue_core.events import STATE_LETTERS
@@ -31,6 +30,10 @@ from taskqueue_core.states import TaskState
 #: Most tasks that a page looks at, over all partitions; at least some in each of these.
 CANDIDATES: Final = 500
 _PER_PARTITION: Final = 8
+#: Most tasks that a call of a script looks at or reads, and about how many bytes of their bodies:
+#: it keeps everybody else waiting for less than a millisecond, however much is stored.
+STEP: Final = 25
+STEP_BYTES: Final = 256 * 1024
 #: Most bytes of bodies and results that a page reads, its first task apart.
 PAGE_BYTES: Final = 4 * 1024 * 1024
 
@@ -54,6 +57,7 @@ _ENTRY: Final = re.compile(r"([0-9]{1,16})-([0-9]{1,20})")
 _DIGITS: Final = re.compile(r"[0-9a-f]{32}")
 
 _metadata = msgspec.json.Decoder(dict[str, str])
+_encode_json: Final = msgspec.json.Encoder().encode
 
 
 class TaskQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -186,12 +190,11 @@ class Search:
         """
         start = None if cursor is None else _decode(cursor, query)
         share = max(-(-CANDIDATES // len(self._partitions)), _PER_PARTITION)
-        wanted = share if query.metadata else limit
-        look = partial(self._look, query, start, share, wanted)
+        look = partial(self._look, query, start, share, limit)
         parts = await together([partial(look, keys) for keys in self._partitions])
         candidates, horizon = _merge(parts)
-        readable = _readable(candidates)
-        tasks = await self._read(readable if query.metadata else readable[:limit])
+        readable = _readable(candidates[:limit])
+        tasks = await self._read(readable)
         found: list[Found] = []
         seen = 0
         while seen < len(tasks) and len(found) < limit:
@@ -205,32 +208,47 @@ class Search:
     async def _look(
         self, query: TaskQuery, start: _Position | None, most: int, wanted: int, keys: Keys
     ) -> _Part:
-        places, position = query.places, ("", "", "")
-        if start is not None:
-            places = "".join(place for place in places if place >= start.place)
-            position = start.seen_from(keys.partition)
-        is_whole, last, rows = await self._scripts.call(
-            "search",
-            [keys.meta],
-            [most, wanted, places, *position, *_filters(query)],
-        )
-        candidates = [
-            _Candidate(
-                _position(rows[at : at + 4], keys.partition), rows[at + 4].decode(), rows[at + 5]
+        """Look at up to ``most`` tasks of a partition, until ``wanted`` are found, step by step.
+
+        The number of steps is bounded too: one may end early for the size of the bodies.
+        """
+        candidates: list[_Candidate] = []
+        horizon = start
+        behind = ("", "", "") if start is None else start.seen_from(keys.partition)
+        while most > 0 and len(candidates) < wanted:
+            step = min(STEP, most)
+            most -= step
+            places = query.places
+            if horizon is not None:
+                places = "".join(place for place in places if place >= horizon.place)
+            is_whole, last, rows = await self._scripts.call(
+                "search",
+                [keys.meta],
+                [step, wanted - len(candidates), STEP_BYTES, places, *behind, *_filters(query)],
             )
-            for at in range(0, len(rows), _FIELDS)
-        ]
-        return _Part(candidates, None if is_whole else _position(last, keys.partition))
+            candidates += [
+                _Candidate(
+                    _position(rows[at : at + 4], keys.partition),
+                    rows[at + 4].decode(),
+                    rows[at + 5],
+                )
+                for at in range(0, len(rows), _FIELDS)
+            ]
+            if is_whole:
+                return _Part(candidates, None)
+            horizon = _position(last, keys.partition)
+            behind = horizon.seen_from(keys.partition)
+        return _Part(candidates, horizon)
 
     async def _read(self, candidates: Sequence[_Candidate]) -> list[Task | None]:
         """Return the tasks of the candidates, in their order; ``None`` for one that is gone."""
-        by_partition: dict[int, list[str]] = {}
+        by_partition: dict[int, list[_Candidate]] = {}
         for one in candidates:
-            by_partition.setdefault(one.position.partition, []).append(one.digits)
+            by_partition.setdefault(one.position.partition, []).append(one)
         calls = [
-            partial(self._inspection.read, self._partitions[partition], digits[at : at + BATCH])
-            for partition, digits in by_partition.items()
-            for at in range(0, len(digits), BATCH)
+            partial(self._inspection.read, self._partitions[partition], [c.digits for c in some])
+            for partition, its in by_partition.items()
+            for some in _steps(its)
         ]
         tasks = {task.id: task for some in await together(calls) for task in some}
         return [tasks.get(id_from_hex(one.digits)) for one in candidates]
@@ -249,6 +267,7 @@ def _filters(query: TaskQuery) -> list[str | int]:
         text(query.created_before_ms),
         query.reason,
         query.error,
+        *(_encode_json(text).decode() for pair in query.metadata for text in pair),
     ]
 
 
@@ -276,6 +295,20 @@ def _readable(candidates: Sequence[_Candidate]) -> Sequence[_Candidate]:
         if count and total > PAGE_BYTES:
             return candidates[:count]
     return candidates
+
+
+def _steps(candidates: Sequence[_Candidate]) -> Iterator[list[_Candidate]]:
+    """Yield candidates so many at a time that reading them is one short call each."""
+    step: list[_Candidate] = []
+    total = 0
+    for one in candidates:
+        total += one.size
+        if step and (len(step) == STEP or total > STEP_BYTES):
+            yield step
+            step, total = [], one.size
+        step.append(one)
+    if step:
+        yield step
 
 
 def _mark(query: TaskQuery) -> str:

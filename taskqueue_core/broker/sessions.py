@@ -176,7 +176,8 @@ class WorkerSession:
             [self.worker_id, self.instance, wanted, *cursors],
         )
         self._cursors = dict(zip(streams, cursors, strict=True))
-        return Recovered(self._deliveries(now, tasks), [name.decode() for name in expired])
+        deliveries = self._deliveries(now, tasks, is_recovered=True)
+        return Recovered(deliveries, [name.decode() for name in expired])
 
     async def heartbeat(
         self,
@@ -186,13 +187,14 @@ class WorkerSession:
         active: int,
         types: Sequence[str] = (),
         counters: Mapping[str, int] | None = None,
-        rates: tuple[float, float] = (0.0, 0.0),
+        rates: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
         forgotten_ms: int = 0,
         streams: Sequence[str] = (),
     ) -> Beat:
         """Renew the registration and up to 100 leases, and add ``counters`` to the fleet's.
 
-        ``rates`` are the tasks completed and the attempts failed a second, to be shown.
+        ``rates`` are to be shown: the tasks completed and the attempts failed a second, then the
+        seconds that slots have been busy and idle since the start.
 
         With ``streams``, tasks given to this worker longer than ``forgotten_ms`` ago that it has
         not named since go back to their queue: name all that are held before, in earlier calls.
@@ -207,7 +209,7 @@ class WorkerSession:
             len(types),
             len(counters),
             len(held),
-            f"{rates[0]:.3f} {rates[1]:.3f}",
+            " ".join(f"{rate:.3f}" for rate in rates),
             *types,
         ]
         for name, increment in counters.items():
@@ -245,7 +247,9 @@ class WorkerSession:
         )
         return bool(removed)
 
-    def _deliveries(self, now_ms: int, flat: Sequence[Any]) -> list[Delivery]:
+    def _deliveries(
+        self, now_ms: int, flat: Sequence[Any], *, is_recovered: bool = False
+    ) -> list[Delivery]:
         partition = self.keys.partition
         return [
             Delivery(
@@ -263,6 +267,7 @@ class WorkerSession:
                 fetched_at_ms=now_ms,
                 enqueued_at_ms=int(flat[at + 1].partition(b"-")[0]),
                 partition=partition,
+                is_recovered=is_recovered,
             )
             for at in range(0, len(flat), _FIELDS_PER_TASK)
         ]

@@ -69,9 +69,10 @@ class Api:
         """Return a task as it is now."""
         return self._call("GET", f"{_TASKS}/{quote(task_id, safe='')}")
 
-    def cancel(self, task_id: str) -> dict[str, Any]:
-        """Cancel a task; return it."""
-        return self._call("DELETE", f"{_TASKS}/{quote(task_id, safe='')}")
+    def cancel(self, task_id: str, *, running: bool = False) -> dict[str, Any]:
+        """Cancel a task, or with ``running`` have its worker asked to stop it; return it."""
+        query = "?running=true" if running else ""
+        return self._call("DELETE", f"{_TASKS}/{quote(task_id, safe='')}{query}")
 
     def wait(self, task: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Return the task once it has ended, or as it was last seen when the time is up.

@@ -87,7 +87,9 @@ async def _audit(settings: Settings, *, repairs: bool) -> tuple[list[str], str]:
         violations = await confirmed(broker.inspection.audit)
         counts = await broker.inspection.queue_stats()
         url = redact_url(configured_url(broker.settings))
+    paused = [priority.label for priority, depth in counts.depths.items() if depth.is_paused]
     return violations, (
         f"clean: every task is in its place (unfinished: {counts.backlog}, dead letters: "
-        f"{counts.dead_letter_count}; {url}, namespace {settings.queue.namespace})"
+        f"{counts.dead_letter_count}{', paused: ' if paused else ''}{' '.join(paused)}; "
+        f"{url}, namespace {settings.queue.namespace})"
     )

@@ -29,6 +29,7 @@ def new_key(
     scope: Annotated[
         list[str] | None,
         typer.Option(
+            "--scope",  # by itself it is --SCOPE with typer 0.27
             metavar="SCOPE",
             help="tasks:read, tasks:write, metrics or admin; may be given again.",
         ),

@@ -142,20 +142,31 @@ def get(
 
 
 def cancel(
-    task_id: TaskIdArgument, *, server: ServerOption = _SERVER, api_key: ApiKeyOption = None
+    task_id: TaskIdArgument,
+    *,
+    running: Annotated[
+        bool, typer.Option("--running", help="Ask the worker of a running task to stop it.")
+    ] = False,
+    server: ServerOption = _SERVER,
+    api_key: ApiKeyOption = None,
 ) -> None:
-    """Cancel a task that is not running and print it as JSON.
+    """Cancel a task and print it as JSON.
 
-    Pending, scheduled and retrying tasks can be cancelled.
+    Pending, scheduled and retrying tasks are cancelled at once. Running ones are refused, or with
+    --running asked to stop: they end as cancelled unless they are completed all the same.
 
     \b
     Exit codes:
-      0  cancelled
+      0  cancelled; with --running: or asked to stop
       1  it runs or has ended, or there is no such task, or no server
       2  the command line is wrong
+
+    \b
+    Example:
+      taskqueue cancel 01980f6e-5c1a-7c3e-9a51-0c8f6a2d4e00 --running
     """
     with _api(server, api_key) as api:
-        task = api.cancel(task_id)
+        task = api.cancel(task_id, running=running)
     print_json(task)
 
 

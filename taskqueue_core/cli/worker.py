@@ -105,7 +105,9 @@ def _run(loaded: LoadedSettings) -> int:
     for warning in loaded.warnings:
         structlog.get_logger("taskqueue.worker").warning(warning)
     from taskqueue_core.broker import located
+    from taskqueue_core.tracing import check_tracing
 
+    check_tracing(enabled=settings.tracing.enabled)
     with located(settings) as (found, embedded):
         # A worker whose handlers hang is replaced, and a broker would end with its process.
         if settings.worker.processes > 1 or (embedded and embedded.is_owner):

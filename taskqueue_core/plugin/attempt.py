@@ -15,6 +15,8 @@ from taskqueue_core.plugin.control import DropTask, NonRetryable, RetryTask
 #: Longest error text and traceback that are kept, in bytes.
 ERROR_LIMIT: Final = 4096
 TRACEBACK_LIMIT: Final = 16_384
+#: Longest name of its type, in bytes.
+NAME_LIMIT: Final = 256
 
 
 def encoded(value: object, limit: int) -> bytes:
@@ -39,6 +41,13 @@ def encoded(value: object, limit: int) -> bytes:
 def described(error: BaseException) -> str:
     """Return the text of what a handler raised, as it is shown, at most ``ERROR_LIMIT`` long."""
     return trim_text(_text(error), ERROR_LIMIT)
+
+
+def named(error: BaseException) -> str:
+    """Return the name of the type of what a handler raised, with its module unless built in."""
+    kind = type(error)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return trim_text(f"{module}{kind.__qualname__}", NAME_LIMIT)
 
 
 def traced(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import ctypes
 import inspect
 import io
@@ -28,24 +29,31 @@ import struct
 import sys
 import threading
 import time
-from typing import Any, Final, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 from taskqueue_core.codec import decode_body
 from taskqueue_core.errors import PluginError
 from taskqueue_core.keys import id_from_hex
-from taskqueue_core.logs import configure_logging
-from taskqueue_core.plugin.attempt import described, encoded, traced
-from taskqueue_core.plugin.context import TaskContext
+from taskqueue_core.logs import configure_logging, subject
+from taskqueue_core.plugin.attempt import described, encoded, named, traced
+from taskqueue_core.plugin.context import TaskContext, describe
 from taskqueue_core.plugin.control import DropTask, NonRetryable, RetryTask
 from taskqueue_core.plugin.manager import PluginHost
+from taskqueue_core.tracing import WORKER, exporting, find_spans
+
+if TYPE_CHECKING:  # it imports OpenTelemetry
+    from taskqueue_core.spans import Spans
 
 #: Each message has its length before it.
 LENGTH: Final = struct.Struct(">I")
 
 #: Seconds that an orphan at work has left; less than the kernel gives it, see ``_end_with``.
 _ORPHAN_SECONDS: Final = 0.5
+#: For the last spans, so that the end still comes before that.
+_FLUSH_SECONDS: Final = 0.3
 #: Progress that is said sooner than this after the last is not passed on.
 _TOLD_SECONDS: Final = 0.05
 #: Linux: ask for a signal at the parent's death.
@@ -61,10 +69,14 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     prefer: dict[str, str]
     strict: bool
     result_limit: int
+    is_traced: bool = False
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """Run one attempt; answered by ``Returned`` or ``Raised``. ``body`` is as it is stored."""
+    """Run one attempt; answered by ``Returned`` or ``Raised``. ``body`` is as it is stored.
+
+    With ``traceparent`` it is part of that span.
+    """
 
     digits: str
     type: str
@@ -74,7 +86,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     max_retries: int
     remaining_seconds: float
     fence: str
+    worker_id: str
     body: bytes
+    traceparent: str = ""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -88,10 +102,14 @@ class Returned(msgspec.Struct, frozen=True, tag=True):
 
 
 class Raised(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """The handler raised, or the plugins could not be loaded; ``delay`` is of a ``RetryTask``."""
+    """The handler raised, or the plugins could not be loaded; ``delay`` is of a ``RetryTask``.
+
+    ``name`` is the name of the error's type.
+    """
 
     kind: Literal["retry", "drop", "non_retryable", "error"]
     text: str
+    name: str = ""
     trace: str = ""
     delay: float | None = None
 
@@ -117,7 +135,8 @@ def raised(error: BaseException) -> Raised:
             kind = "drop"
         case NonRetryable():
             kind = "non_retryable"
-    return Raised(kind=kind, text=described(error), trace=traced(error), delay=delay)
+    name, text, trace = named(error), described(error), traced(error)
+    return Raised(kind=kind, text=text, name=name, trace=trace, delay=delay)
 
 
 def _seconds(delay: object) -> float | None:
@@ -137,6 +156,7 @@ class _Child:
         self._sending = threading.Lock()
         self._called: TaskContext | None = None
         self._told_at = -math.inf
+        self._spans: Spans | None = None
         threading.Thread(target=self._listen, name="taskqueue-calls", daemon=True).start()
 
     def serve(self) -> int:
@@ -147,6 +167,12 @@ class _Child:
         setup = msgspec.msgpack.decode(first, type=Setup)
         sys.path[:] = setup.path
         configure_logging(setup.log_level)
+        self._spans = find_spans(enabled=setup.is_traced)
+        ending = exporting(WORKER, enabled=setup.is_traced, flush_seconds=_FLUSH_SECONDS)
+        with ending, self._runner:
+            return self._answer_calls(setup)
+
+    def _answer_calls(self, setup: Setup) -> int:
         try:
             host = PluginHost.load(
                 disabled=setup.disabled, prefer=setup.prefer, strict=setup.strict
@@ -156,14 +182,16 @@ class _Child:
             return 1
         self._answer(Ready())
         calls = msgspec.msgpack.Decoder(Call)
-        with self._runner:
-            while (message := self._messages.get()) is not None:
-                self._answer(self._run(host, calls.decode(message), setup.result_limit))
+        while (message := self._messages.get()) is not None:
+            self._answer(self._run(host, calls.decode(message), setup.result_limit))
         return 0
 
     def _run(self, host: PluginHost, call: Call, limit: int) -> Answer:
         try:
-            return Returned(encoded(self._call(host, call), limit))
+            if self._spans is None:
+                return Returned(encoded(self._call(host, call), limit))
+            with self._spans.within(call.traceparent):
+                return Returned(encoded(self._call(host, call), limit))
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its answer)
             return raised(error)
 
@@ -182,19 +210,23 @@ class _Child:
             metadata=metadata,
             deadline=time.monotonic() + call.remaining_seconds,
             fence=call.fence,
+            worker_id=call.worker_id,
             _tell=self._tell,
         )
         self._called = context
+        subject.set(partial(describe, context))
         argument = handler.decode(payload)
+        # A runner would keep to the context of its first call.
+        here = contextvars.copy_context()
 
         async def called() -> Any:
             return await handler.function(context, argument)
 
         if handler.is_async:
-            return self._runner.run(called())
+            return self._runner.run(called(), context=here)
         value = handler.function(context, argument)
         # A plain function around a coroutine function may have handed the coroutine on.
-        return self._runner.run(value) if inspect.iscoroutine(value) else value
+        return self._runner.run(value, context=here) if inspect.iscoroutine(value) else value
 
     def _tell(self, context: TaskContext, fraction: float, message: str) -> None:
         # From any thread, also one that a handler has left behind: then it is of no use any more.

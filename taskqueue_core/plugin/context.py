@@ -41,6 +41,7 @@ class TaskContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     ``time.monotonic()`` at which the worker stops the attempt. ``fence`` grows with every
     delivery of the task: a store that remembers the highest one it saw can refuse the writes of
     an attempt that was taken for dead. ``priority`` runs from 0 (low) to 3 (critical).
+    ``worker_id`` is who runs it.
     """
 
     id: str
@@ -52,6 +53,7 @@ class TaskContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     metadata: Mapping[str, str] = {}
     deadline: float = math.inf
     fence: str = ""
+    worker_id: str = ""
     _cancel_reason: str | None = None
     _log: FilteringBoundLogger | None = None
     _tell: Callable[[TaskContext, float, str], None] | None = None
@@ -107,19 +109,27 @@ class TaskContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def log(self) -> FilteringBoundLogger:
-        """Return a logger whose lines carry the task's id, type and attempt.
+        """Return a logger whose lines carry the task's id, type and attempt, and the worker's id.
 
         It is bound when first asked for: most handlers never log, and binding costs more than
         everything else here.
         """
         log = self._log
         if log is None:
-            bound = structlog.get_logger("taskqueue.handler").bind(
-                task_id=self.id, task_type=self.type, attempt=self.attempt
-            )
+            bound = structlog.get_logger("taskqueue.handler").bind(**describe(self))
             log = cast("FilteringBoundLogger", bound)
             msgspec.structs.force_setattr(self, "_log", log)
         return log
+
+
+def describe(context: TaskContext) -> dict[str, object]:
+    """Return what every log line about an attempt says."""
+    return {
+        "task_id": context.id,
+        "task_type": context.type,
+        "attempt": context.attempt,
+        "worker_id": context.worker_id,
+    }
 
 
 def request_cancel(context: TaskContext, reason: str) -> None:

@@ -22,7 +22,7 @@ BLOCK_SECONDS: Final = 5.0
 
 
 class Control:
-    """Messages to one worker: pause, resume. ``answers`` counts those of Redis."""
+    """Messages to one worker: pause, resume, cancel. ``answers`` counts those of Redis."""
 
     def __init__(
         self, redis: Client, session: WorkerSession, on_message: Callable[[str], None]

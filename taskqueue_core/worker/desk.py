@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Final
 
 import structlog
 
@@ -25,6 +26,9 @@ from taskqueue_core.worker.registration import Registration
 from taskqueue_core.worker.routing import Misrouted
 from taskqueue_core.worker.scheduler import Scheduler
 
+#: So many requests to stop are remembered, in case their deliveries are still under way.
+EARLY_REQUESTS: Final = 100
+
 
 class Desk:
     """Where deliveries, outcomes and news of one partition change hands."""
@@ -41,6 +45,8 @@ class Desk:
         self.misrouted = misrouted
         self.pause = Pause(self._pause_changed, time.monotonic)
         self.has_beat = asyncio.Event()
+        #: Requests to stop a delivery that is not at work here: not any more, or not yet.
+        self._early: dict[tuple[str, int], None] = {}
         self._throttle = throttle
         self._log = structlog.get_logger("taskqueue.worker").bind(worker_id=worker_id)
 
@@ -48,6 +54,8 @@ class Desk:
         """Run a delivery; one that comes after the worker was told to stop goes straight back."""
         if self.fetcher.is_open:
             self.executor.start(delivery)
+            if (delivery.digits, delivery.number) in self._early:
+                self._cancel(delivery.digits, delivery.number)
         else:
             self.report(outcomes.release(delivery))
 
@@ -62,6 +70,7 @@ class Desk:
             self._log.warning(
                 "outcome refused: the task was given to another worker",
                 task_id=id_from_hex(outcome.delivery.digits),
+                attempt=outcome.delivery.attempts,
             )
 
     def refused(self, outcome: Outcome, error: Exception) -> None:
@@ -71,6 +80,7 @@ class Desk:
             self._log.error(
                 "outcome given up: the broker cannot take it",
                 task_id=id_from_hex(outcome.delivery.digits),
+                attempt=outcome.delivery.attempts,
                 error=str(error),
             )
 
@@ -108,12 +118,30 @@ class Desk:
             self._log.warning(
                 "leases lost, tasks stopped",
                 task_ids=[id_from_hex(one.digits) for one in stopped],
+                attempts=[one.attempts for one in stopped],
             )
+
+    def cancelled(self, deliveries: list[Delivery]) -> None:
+        """Hear for which deliveries a client has asked to be stopped, again with every beat."""
+        for one in deliveries:
+            self._cancel(one.digits, one.number)
 
     def heard(self, message: str) -> None:
         """Hear a control message."""
-        if message in {"pause", "resume"}:
-            self.pause.heard(is_on=message == "pause")
+        match message.split():
+            case ["pause" | "resume" as word]:
+                self.pause.heard(is_on=word == "pause")
+            case ["cancel", digits, number] if number.isdecimal():
+                self._cancel(digits, int(number))
+                # It came over another connection, so it may be here before its delivery.
+                self._early[digits, int(number)] = None
+                if len(self._early) > EARLY_REQUESTS:
+                    del self._early[next(iter(self._early))]
+
+    def _cancel(self, digits: str, number: int) -> None:
+        if self.executor.cancel(digits, number) and self._throttle.allow("cancelled"):
+            attempt = self.executor.running[digits, number].context.attempt
+            self._log.info("task asked to stop", task_id=id_from_hex(digits), attempt=attempt)
 
     def _pause_changed(self, is_paused: bool) -> None:  # noqa: FBT001 (a callback with one fact)
         if self.registration.partition == 0:

@@ -11,19 +11,21 @@ import math
 import random
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
 
 from taskqueue_core.models import Delivery, Outcome, OutcomeKind
-from taskqueue_core.plugin import Handler, NonRetryable, PluginHost, TaskCancelled, TaskContext
-from taskqueue_core.plugin.context import request_cancel
+from taskqueue_core.plugin import NonRetryable, PluginHost, TaskCancelled, TaskContext
+from taskqueue_core.plugin.context import describe
 from taskqueue_core.settings import Settings
+from taskqueue_core.tracing import find_spans
 from taskqueue_core.worker import outcomes
+from taskqueue_core.worker.hooks import Hooks
 from taskqueue_core.worker.measurements import Measurements
 from taskqueue_core.worker.running import GRACE_SECONDS, UNREADABLE, Plans, Running, Timer
 from taskqueue_core.worker.subprocesses import Children, call_apart
+from taskqueue_core.worker.threads import Threads
 
 
 def _nobody(_: str) -> None:
@@ -56,7 +58,6 @@ class Executor:
         self.children: Children | None = None
         self.on_stuck: Callable[[str], None] = _nobody
         self.on_progress: Callable[[TaskContext, float, str], None] | None = None
-        self._concurrency = settings.worker.concurrency
         self._result_limit = settings.worker.max_result_bytes
         self._host = host
         self._worker_id = worker_id
@@ -67,12 +68,11 @@ class Executor:
         self._grace_seconds = grace_seconds
         self._plans = Plans(settings)
         self._timer = Timer(self._sweep)
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads = Threads(settings.worker.concurrency)
         self._stopped: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("taskqueue.worker").bind(worker_id=worker_id)
-        self._hears_start = host.listens("taskqueue_task_starting")
-        self._hears_finish = host.listens("taskqueue_task_finished")
-        self._hears_failure = host.listens("taskqueue_task_failed")
+        self._spans = find_spans(enabled=settings.tracing.enabled)
+        self._hooks = Hooks(host, self._log)
 
     def start(self, delivery: Delivery) -> None:
         """Run a delivery in a task of its own."""
@@ -81,14 +81,18 @@ class Executor:
             self._misrouted(delivery)
             return
         plan = self._plans.plan(delivery, handler)
-        running = Running(delivery, handler, plan, self._grace_seconds, self.on_progress)
+        grace, tell = self._grace_seconds, self.on_progress
+        running = Running(delivery, handler, plan, grace, self._worker_id, tell)
         if self.children and (delivery.lost_leases or handler.executor == "process"):
             running.is_apart = True
         self.running[delivery.digits, delivery.number] = running
-        self._measurements.waited(
-            delivery.priority, delivery.fetched_at_ms - delivery.enqueued_at_ms
-        )
-        running.task = asyncio.create_task(self._run(running))
+        self._measurements.began()
+        if not delivery.is_recovered:
+            wait_ms = delivery.fetched_at_ms - delivery.enqueued_at_ms
+            self._measurements.waited(delivery.priority, wait_ms)
+        if self._spans is not None:
+            running.span = self._spans.attempt(delivery, self._worker_id)
+        running.task = asyncio.create_task(self._run(running), context=running.scope)
         self._timer.ring_by(running.alarm)
 
     def settled(self, outcome: Outcome) -> None:
@@ -102,9 +106,21 @@ class Executor:
         Its outcome will be refused anyway.
         """
         running = self.running.get((delivery.digits, delivery.number))
-        if running is None or running.is_over or running.context.cancelled:
+        if running is None or running.is_over or running.is_late:
             return False
         self._stop(running, "the lease was lost")
+        return True
+
+    def cancel(self, digits: str, number: int) -> bool:
+        """Ask a delivery to stop because a client wants that, if it is at work here unasked.
+
+        What it returns all the same is its result, for then its work is done.
+        """
+        running = self.running.get((digits, number))
+        if running is None or running.is_over or running.context.cancelled:
+            return False
+        running.is_unwanted = True
+        self._interrupt(running, "cancelled on request")
         return True
 
     def release_all(self) -> int:
@@ -136,18 +152,18 @@ class Executor:
     def close(self) -> None:
         """Let go of the threads and the timer."""
         self._timer.stop()
-        if self._threads:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     async def _run(self, running: Running) -> None:
-        running.has_begun = True
+        running.begin()
         try:
-            if self._hears_start:
-                self._tell("taskqueue_task_starting", running)
+            if self._hooks.hear_start:
+                self._hooks.tell("taskqueue_task_starting", running)
             value = await self._call(running)
             duration_ms = running.elapsed_ms
             # Also from one that has swallowed its cancellation.
-            running.context.raise_if_cancelled()
+            if running.is_late:
+                running.context.raise_if_cancelled()
             if running.is_apart:
                 outcome = outcomes.completed(running.delivery, value, duration_ms)
             else:
@@ -157,8 +173,10 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its outcome)
             self._failed(running, error)
             return
-        if self._hears_finish and not running.is_over:
-            self._tell("taskqueue_task_finished", running, duration_seconds=duration_ms / 1000)
+        if self._hooks.hear_finish and not running.is_over:
+            self._hooks.tell(
+                "taskqueue_task_finished", running, duration_seconds=duration_ms / 1000
+            )
         self._finish(running, outcome)
 
     async def _call(self, running: Running) -> Any:
@@ -172,15 +190,7 @@ class Executor:
         argument = handler.decode(running.payload)
         if handler.is_async:
             return await handler.function(context, argument)
-        if self._threads is None:
-            self._threads = self._new_threads()
-        loop = asyncio.get_running_loop()
-        value, error = await loop.run_in_executor(
-            self._threads, _guarded, handler, context, argument
-        )
-        if error is not None:
-            raise error
-        return value
+        return await self._threads.call(handler, context, argument)
 
     def _failed(self, running: Running, error: BaseException) -> None:
         if running.is_over:
@@ -188,8 +198,8 @@ class Executor:
         reason = running.context.cancel_reason
         if reason and isinstance(error, (asyncio.CancelledError, TaskCancelled)):
             error = outcomes.TimedOut(reason)
-        if self._hears_failure:
-            self._tell("taskqueue_task_failed", running, error=error)
+        if self._hooks.hear_failure:
+            self._hooks.tell("taskqueue_task_failed", running, error=error)
         outcome = outcomes.failure(
             running.delivery,
             error,
@@ -199,40 +209,35 @@ class Executor:
             rng=self._rng,
             trace=running.trace,
         )
-        self._log.debug("attempt failed", task_id=running.context.id, error=outcome.value.decode())
-        self._finish(running, outcome)
+        self._log.debug("attempt failed", **describe(running.context), error=outcome.value.decode())
+        self._finish(running, outcome, error)
 
-    def _finish(self, running: Running, outcome: Outcome) -> None:
+    def _finish(
+        self, running: Running, outcome: Outcome, error: BaseException | None = None
+    ) -> None:
         if running.is_over:
             return
         running.is_over = True
+        self._measurements.ended()
         if outcome.kind is not OutcomeKind.RELEASE:
             is_completed = outcome.kind is OutcomeKind.COMPLETE
             self._measurements.ran(
                 running.delivery.type, outcome.duration_ms, is_completed=is_completed
             )
-        if outcomes.will_retry(outcome):
+        if outcomes.will_retry(outcome) and not running.is_unwanted:
             self._measurements.will_retry(running.delivery.type, outcome.delay_ms)
+        running.close_span(outcome, error)
         self._report(outcome)
 
-    def _tell(self, hook: str, running: Running, **more: object) -> None:
-        """Call a hook; not even a plugin that raises SystemExit may take the outcome along."""
-        try:
-            self._host.call(hook, ctx=running.context, **more)
-        except BaseException as error:  # noqa: BLE001 (a plugin's boundary, logged)
-            self._log.error("a plugin's hook broke off", hook=hook, exc_info=error)
-
     def _stop(self, running: Running, reason: str) -> None:
-        request_cancel(running.context, reason)
-        task = running.task
-        if task is None or task.done():
-            return
-        if task not in self._stopped:
+        running.is_late = True
+        self._interrupt(running, reason)
+
+    def _interrupt(self, running: Running, reason: str) -> None:
+        task = running.interrupt(reason)
+        if task and task not in self._stopped:
             self._stopped.add(task)
             task.add_done_callback(self._stopped.discard)
-        # A task cancelled before its first step would never reach its own error handling.
-        if running.is_cancellable and running.has_begun:
-            task.cancel()
 
     def _sweep(self) -> None:
         """Act on what is past its deadline; set the timer for the next one."""
@@ -250,18 +255,17 @@ class Executor:
         if running.is_cancellable and is_first:
             self._stop(running, reason)
         elif running.is_cancellable:
-            self._log.error("handler ignores its cancellation", task_id=running.context.id)
+            self._log.error("handler ignores its cancellation", **describe(running.context))
             self._failed(running, outcomes.TimedOut(f"{reason} and did not stop"))
             self._expect_end(running)
         else:
             # A thread cannot be stopped: it is asked to, and its slot gets a fresh one.
             self._stop(running, reason)
-            self._log.warning("thread still at work after its timeout", task_id=running.context.id)
+            about = describe(running.context)
+            self._log.warning("thread still at work after its timeout", **about)
             self._failed(running, outcomes.TimedOut(reason))
             self._expect_end(running)
-            old, self._threads = self._threads, self._new_threads()
-            if old:
-                old.shutdown(wait=False)
+            self._threads.renew()
 
     def _expect_end(self, running: Running) -> None:
         """Count a handler that outstays its time; say so when it does that for too long."""
@@ -278,16 +282,3 @@ class Executor:
         running.task.add_done_callback(ended)
         grace = max(0.0, running.given_up_at - time.monotonic())
         asyncio.get_running_loop().call_later(grace, look, running.task)
-
-    def _new_threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._concurrency, "taskqueue-handler")
-
-
-def _guarded(
-    handler: Handler, context: TaskContext, argument: Any
-) -> tuple[Any, BaseException | None]:
-    """Call a handler in a thread; a future cannot hold every exception, StopIteration for one."""
-    try:
-        return handler.function(context, argument), None
-    except BaseException as error:  # noqa: BLE001 (raised again where it is awaited)
-        return None, error

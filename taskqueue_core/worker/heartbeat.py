@@ -43,6 +43,7 @@ class HeartbeatCalls:
 
     beat: Callable[[Answer], None]
     lost: Callable[[list[Delivery]], None]
+    cancelled: Callable[[list[Delivery]], None]
     failed: Callable[[Exception], None]
     hung: Callable[[], None]
 
@@ -101,15 +102,20 @@ class Heartbeat:
         # and count as lost, or a task that hangs every worker would go round for ever.
         streams = self.streams if len(held) == len(running) else ()
         lost: list[Delivery] = []
+        cancelled: list[Delivery] = []
         chunks = [held[at : at + BATCH] for at in range(0, len(held), BATCH)] or [[]]
         for chunk in chunks[:-1]:
             answer = await self._send(session, chunk, [])
-            lost += _lost(chunk, answer.beat)
+            lost += _with(LeaseStatus.LOST, chunk, answer.beat)
+            cancelled += _with(LeaseStatus.CANCEL_REQUESTED, chunk, answer.beat)
         # The last call also gives back what was handed to this worker in answers it never saw.
         answer = await self._send_last(session, chunks[-1], streams)
-        lost += _lost(chunks[-1], answer.beat)
+        lost += _with(LeaseStatus.LOST, chunks[-1], answer.beat)
+        cancelled += _with(LeaseStatus.CANCEL_REQUESTED, chunks[-1], answer.beat)
         if lost:
             self._calls.lost(lost)
+        if cancelled:
+            self._calls.cancelled(cancelled)
         self._calls.beat(answer)
 
     async def _send_last(
@@ -137,7 +143,7 @@ class Heartbeat:
             active=self._executor.active(),
             types=self._types,
             counters=self._counters,
-            rates=self._measurements.rates(),
+            rates=(*self._measurements.rates(), *self._measurements.slot_seconds()),
             forgotten_ms=round(2 * self._interval * 1000),
             streams=streams,
         )
@@ -147,11 +153,11 @@ class Heartbeat:
         return Answer(beat, asked_at)
 
 
-def _lost(held: list[Delivery], beat: Beat) -> list[Delivery]:
+def _with(wanted: LeaseStatus, held: list[Delivery], beat: Beat) -> list[Delivery]:
     if not beat.is_known:
         return []
     pairs = zip(held, beat.statuses, strict=True)
-    return [delivery for delivery, status in pairs if status is LeaseStatus.LOST]
+    return [delivery for delivery, status in pairs if status is wanted]
 
 
 class HeartbeatThread:

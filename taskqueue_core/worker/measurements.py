@@ -51,14 +51,53 @@ class _Rate:
             self._steps.popleft()
 
 
+class _SlotTime:
+    """How long slots have had a task, and none, all of them together."""
+
+    def __init__(self, slots: int, now: float) -> None:
+        self._slots = slots
+        self._in_use = 0
+        self._since = now
+        self._busy = self._idle = 0.0
+
+    def change(self, now: float, by: int) -> None:
+        """Note that so many more slots have a task from now on."""
+        seconds = now - self._since
+        self._busy += seconds * self._in_use
+        self._idle += seconds * max(0, self._slots - self._in_use)
+        self._since = now
+        self._in_use += by
+
+    def read(self, now: float) -> tuple[float, float]:
+        """Return the seconds with a task, and those without, up to now."""
+        self.change(now, 0)
+        return self._busy, self._idle
+
+
 class Measurements:
     """Histograms of run times and waits; added to by the loop, taken by the heartbeat thread."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, slots: int = 1) -> None:
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
         self._clock = clock
         self._completed, self._failed = _Rate(clock()), _Rate(clock())
+        self._slot_time = _SlotTime(slots, clock())
+
+    def began(self) -> None:
+        """Count a slot as in use."""
+        with self._lock:
+            self._slot_time.change(self._clock(), 1)
+
+    def ended(self) -> None:
+        """Count it as free again."""
+        with self._lock:
+            self._slot_time.change(self._clock(), -1)
+
+    def slot_seconds(self) -> tuple[float, float]:
+        """Return how long slots have been busy and idle since the start, all together."""
+        with self._lock:
+            return self._slot_time.read(self._clock())
 
     def ran(self, task_type: str, duration_ms: int, *, is_completed: bool) -> None:
         """Count one finished attempt."""

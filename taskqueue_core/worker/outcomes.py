@@ -10,7 +10,7 @@ import msgspec
 
 from taskqueue_core.models import Delivery, Outcome, OutcomeKind
 from taskqueue_core.plugin import DropTask, NonRetryable, RetryTask
-from taskqueue_core.plugin.attempt import described, encoded, traced
+from taskqueue_core.plugin.attempt import described, encoded, named, traced
 from taskqueue_core.retry import RetryPolicy
 
 #: Longest wait before a retry that a handler or its policy can ask for, in seconds: ten years.
@@ -25,7 +25,11 @@ class TimedOut(Exception):  # noqa: N818 (it is an outcome, not a bug)
 
 
 class Elsewhere(Exception):  # noqa: N818 (its text names the error that it stands for)
-    """Raised in place of an error that a handler raised in a child process."""
+    """Raised in place of what a handler raised in a child process, of the type ``name``."""
+
+    def __init__(self, text: str, name: str = "") -> None:
+        super().__init__(text)
+        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,13 @@ def failure(
             delivery, text, traced(error) if trace is None else trace, duration_ms, worker_id
         ),
     )
+
+
+def error_type(error: BaseException) -> str:
+    """Return the name of the type of the error that ended an attempt, wherever it was raised."""
+    if isinstance(error, Elsewhere) and error.name:
+        return error.name
+    return named(error)
 
 
 def will_retry(outcome: Outcome) -> bool:

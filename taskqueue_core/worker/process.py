@@ -23,6 +23,7 @@ from taskqueue_core.logs import configure_logging
 from taskqueue_core.plugin import PluginHost
 from taskqueue_core.processes import watch_parent
 from taskqueue_core.settings import Settings
+from taskqueue_core.tracing import WORKER, exporting
 from taskqueue_core.worker.subprocesses import Children
 from taskqueue_core.worker.worker import Worker
 
@@ -58,7 +59,8 @@ def run_worker(settings: Settings, *, is_supervised: bool = False) -> int:
         with located(settings) as (found, embedded):
             log.info("using broker", embedded=embedded is not None)
             is_replaceable = not is_supervised and not (embedded and embedded.is_owner)
-            end = _run(found, host, _replace if is_replaceable else _give_up)
+            with exporting(WORKER, enabled=found.tracing.enabled):
+                end = _run(found, host, _replace if is_replaceable else _give_up)
             if end.is_spent and is_replaceable:
                 _replace(found)
     except TaskQueueError as error:

@@ -6,16 +6,22 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from typing import Final
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from taskqueue_core.codec import decode_body
 from taskqueue_core.keys import id_from_hex
-from taskqueue_core.models import Delivery
+from taskqueue_core.logs import subject
+from taskqueue_core.models import Delivery, Outcome
 from taskqueue_core.plugin import Handler, TaskContext
-from taskqueue_core.plugin.context import set_deadline
+from taskqueue_core.plugin.context import describe, request_cancel, set_deadline
 from taskqueue_core.retry import RetryPolicy
 from taskqueue_core.settings import Settings
-from taskqueue_core.worker.outcomes import Plan
+from taskqueue_core.worker.outcomes import Plan, TimedOut, error_type
+
+if TYPE_CHECKING:  # it imports OpenTelemetry
+    from taskqueue_core.spans import AttemptSpan
 
 #: A handler that has not stopped so many seconds after its deadline is stuck: its slot is given
 #: to others and its lease is no longer renewed.
@@ -29,8 +35,10 @@ class Running:
     """One delivery that this worker holds.
 
     ``alarm`` is when the executor must next look at it: first at its deadline, then at
-    ``given_up_at``. ``is_over`` once its outcome has been handed in. ``is_apart`` when it runs in
-    a child process; ``trace`` is then the traceback of what was raised there.
+    ``given_up_at``. ``is_unwanted`` once a client has asked for its end, ``is_late`` once whatever
+    it returns comes too late, ``is_over`` once its outcome has been handed in. ``is_apart`` when it
+    runs in a child process; ``trace`` is then the traceback of what was raised there. It has a
+    ``span`` where tasks are traced.
     """
 
     __slots__ = (
@@ -41,9 +49,12 @@ class Running:
         "handler",
         "has_begun",
         "is_apart",
+        "is_late",
         "is_over",
+        "is_unwanted",
         "payload",
         "plan",
+        "span",
         "started",
         "task",
         "trace",
@@ -55,6 +66,7 @@ class Running:
         handler: Handler,
         plan: Plan,
         grace: float,
+        worker_id: str = "",
         tell: Callable[[TaskContext, float, str], None] | None = None,
     ) -> None:
         started = time.monotonic()
@@ -78,18 +90,51 @@ class Running:
             metadata=metadata,
             deadline=self.alarm,
             fence=str(delivery.number),
+            worker_id=worker_id,
             _tell=tell,
         )
         self.task: asyncio.Task[None] | None = None
         self.trace: str | None = None
+        self.span: AttemptSpan | None = None
         self.has_begun = False
         self.is_apart = False
+        self.is_late = False
         self.is_over = False
+        self.is_unwanted = False
 
     @property
     def is_cancellable(self) -> bool:
         """Tell whether to cancel its task is to end what its handler does, unless that is deaf."""
         return self.is_apart or self.handler.is_async
+
+    @property
+    def scope(self) -> Context | None:
+        """Return the context that its task is to run in, ``None`` for any."""
+        return None if self.span is None else self.span.scope
+
+    def begin(self) -> None:
+        """Note that its task is at work, which is the one that calls this."""
+        self.has_begun = True
+        subject.set(partial(describe, self.context))
+
+    def close_span(self, outcome: Outcome, error: BaseException | None) -> None:
+        """End its span, if it has one, with its outcome and what led to that."""
+        if self.span is None:
+            return
+        name = "" if error is None else error_type(error)
+        if self.is_unwanted and isinstance(error, TimedOut):
+            name = "cancelled"
+        self.span.end(outcome.kind.name.lower(), name)
+
+    def interrupt(self, reason: str) -> asyncio.Task[None] | None:
+        """Ask its handler to stop, also again; return the task that is to end, if there is one."""
+        request_cancel(self.context, reason)
+        if self.task is None or self.task.done():
+            return None
+        # A task cancelled before its first step would never reach its own error handling.
+        if self.is_cancellable and self.has_begun:
+            self.task.cancel()
+        return self.task
 
     def wind(self, extra_seconds: float = 0.0) -> None:
         """Give it its full time from now on, and ``extra_seconds`` more."""

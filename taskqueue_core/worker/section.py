@@ -90,6 +90,7 @@ class Section:
         self.bell = control.Bell(
             shared.blocking, self.session, self.fetcher, is_choosy=bool(settings.queues)
         )
+        self.control = control.Control(shared.blocking, self.session, self.desk.heard)
         self.heartbeat = self._make_heartbeat(shared)
         self.progress = Progress(self.session, shared.executor, shared.post)
 
@@ -102,13 +103,14 @@ class Section:
             calls=HeartbeatCalls(
                 beat=shared.post(self.desk.beat),
                 lost=shared.post(self.desk.lost),
+                cancelled=shared.post(self.desk.cancelled),
                 failed=shared.post(self.desk.beat_failed),
                 hung=shared.on_hang,
             ),
         )
 
     def loops(self) -> dict[str, Callable[[], Awaitable[float]]]:
-        """Return what is repeated until the worker stops, recovery and registration apart."""
+        """Return what is repeated until the worker is told to stop; it has more, see ``Worker``."""
         return {
             f"scheduler {self.partition}": self.desk.scheduler.run_once,
             f"bell {self.partition}": self.bell.run_once,

@@ -57,7 +57,7 @@ def _rebuilt(answer: Raised) -> Exception:
             return DropTask(answer.text)
         case "non_retryable":
             return NonRetryable(answer.text)
-    return Elsewhere(answer.text)
+    return Elsewhere(answer.text, answer.name)
 
 
 class Child:
@@ -228,6 +228,7 @@ class Children:
             prefer=dict(plugins.prefer),
             strict=plugins.strict,
             result_limit=worker.max_result_bytes,
+            is_traced=settings.tracing.enabled,
         )
         self._children: set[Child] = set()
         self._idle: list[Child] = []
@@ -345,7 +346,9 @@ async def call_apart(running: Running, children: Children, timer: Timer) -> byte
             max_retries=context.max_retries,
             remaining_seconds=context.remaining_seconds,
             fence=context.fence,
+            worker_id=context.worker_id,
             body=delivery.body,
+            traceparent=running.span.traceparent if running.span else "",
         )
         answer = await child.call(call, lambda told: _pass_on(told, context))
     if isinstance(answer, Returned):

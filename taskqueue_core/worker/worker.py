@@ -84,7 +84,7 @@ class Worker:
         self._fatal: TaskQueueError | None = None
         self._broker = open_broker(settings)
         self._blocking = open_redis(settings, blocks_seconds=control.BLOCK_SECONDS)
-        self._measurements = Measurements()
+        self._measurements = Measurements(slots=settings.worker.concurrency)
         self._executor = Executor(
             settings,
             host,
@@ -129,12 +129,17 @@ class Worker:
         self._sections = sections
         self._executor.on_progress = self._note_progress
         first = sections[0]
-        self._control = control.Control(self._blocking, first.session, first.desk.heard)
         self._watchdog = Watchdog(
             self._settings,
             first.session,
             calls=(self._broker.redis, [section.fetcher for section in sections]),
-            blocks=(self._blocking, [self._control, *(section.bell for section in sections)]),
+            blocks=(
+                self._blocking,
+                [
+                    *(section.control for section in sections),
+                    *(section.bell for section in sections),
+                ],
+            ),
         )
         self._heart = HeartbeatThread(
             self._settings,
@@ -188,13 +193,14 @@ class Worker:
     async def _work(self) -> int:
         self._heart.start()
         self._host.call("taskqueue_worker_started", worker_id=self.worker_id)
-        registering = [
-            self._repeat(
-                f"registration {section.partition}",
-                partial(self._register_again, section),
-                self._is_refused,
-            )
+        # Until its last task has ended it is known, and hears that a client wants that one stopped.
+        staying = [
+            self._repeat(f"{name} {section.partition}", run_once, self._is_refused)
             for section in self._sections
+            for name, run_once in (
+                ("registration", partial(self._register_again, section)),
+                ("control", section.control.run_once),
+            )
         ]
         recovering = [
             self._repeat(
@@ -217,7 +223,7 @@ class Worker:
         # What it has just taken over would lie there for a lease: it ends by itself, in a moment.
         await asyncio.wait(recovering, timeout=FAREWELL_SECONDS)
         left = await self._finish()
-        await _end([*recovering, *registering])
+        await _end([*recovering, *staying])
         await self._heart.stop()
         await self._leave()
         self.is_hanging = await self._executor.stopped(HANDLER_SECONDS) > 0
@@ -273,7 +279,6 @@ class Worker:
     def _loops(self) -> dict[str, Callable[[], Awaitable[float]]]:
         loops: dict[str, Callable[[], Awaitable[float]]] = {
             "retention": self._retention.run_once,
-            "control": self._control.run_once,
             "watchdog": self._watchdog.run_once,
         }
         for section in self._sections:
@@ -283,8 +288,7 @@ class Worker:
     def _repeat(
         self, name: str, run_once: Callable[[], Awaitable[float]], is_stopping: asyncio.Event
     ) -> asyncio.Task[None]:
-        coroutine = run_loop(run_once, self._backoff(name), is_stopping)
-        return asyncio.create_task(coroutine, name=name)
+        return asyncio.create_task(run_loop(run_once, self._backoff(name), is_stopping), name=name)
 
     def _post(self, call: Callable[[T], None]) -> Callable[[T], None]:
         """Return ``call`` as something another thread may call: it runs on the loop."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from taskqueue_core.broker import DeadLetterFilter
 from taskqueue_core.errors import NotFoundError
+from taskqueue_server.admin_log import note_action
 from taskqueue_server.messages import Request, Response
 from taskqueue_server.operations.tasks import represent_task
 from taskqueue_server.representations import (
@@ -62,6 +63,7 @@ class DeadLetterOperations:
             body = {"message": "dry run: nothing was changed", "retried_count": 0}
             return Response(body=to_json(body | {"matched_count": count}))
         count = await self._broker.redrive(wanted)
+        note_action(request, "retry_dead_letters", count=count)
         return Response(body=to_json({"message": "tasks re-queued", "retried_count": count}))
 
     async def _retry_one(self, request: Request) -> Response:
@@ -73,6 +75,7 @@ class DeadLetterOperations:
         await self._broker.retry(
             task_id, only_dead=True, message_id=fields.get("message_id"), payload=payload
         )
+        note_action(request, "retry_dead_letters", count=1, task_id=task_id)
         return Response(body=to_json({"message": "task re-queued", "task_id": task_id}))
 
     async def _checked_payload(self, request: Request, task_id: str) -> bytes:
@@ -86,9 +89,10 @@ class DeadLetterOperations:
         await catalog.check_payload(task.type, request.fields["payload"], len(payload))
         return payload
 
-    async def clear_dead_letters(self, _request: Request) -> Response:
+    async def clear_dead_letters(self, request: Request) -> Response:
         """Give all dead letters up."""
         count = await self._broker.clear()
+        note_action(request, "clear_dead_letters", count=count)
         return Response(body=to_json({"message": "DLQ cleared", "cleared_count": count}))
 
     async def _size(self) -> int:

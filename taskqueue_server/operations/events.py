@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -17,6 +18,8 @@ from taskqueue_server.services import Services
 #: Events that one call looks at, where few of them are wanted.
 MOST_LOOKED_AT: Final = 5_000
 _DEFAULT_LIMIT: Final = 100
+#: In the place of an id, which it can never be.
+_LATEST: Final = "latest"
 
 
 class EventOperations:
@@ -27,11 +30,16 @@ class EventOperations:
 
     async def list_events(self, request: Request) -> Response:
         """Answer with the wanted events behind a place, and the place to go on from."""
-        after = parse_cursor(request.query, "after", len(self._broker.partitions))
+        after = await self._place(request.query)
         selection = Selection.parse(request.query, owner=request.principal.owner)
         limit = request.query.get("limit", _DEFAULT_LIMIT)
         items, cursor = await self._collect(after, selection, limit)
         return Response(body=to_json({"items": items, "next_cursor": cursor}))
+
+    async def _place(self, query: Mapping[str, Any]) -> Cursor | None:
+        if query.get("after") == _LATEST:
+            return await self._broker.history.now()
+        return parse_cursor(query, "after", len(self._broker.partitions))
 
     async def _collect(
         self, after: Cursor | None, selection: Selection, limit: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -94,12 +95,20 @@ class TaskOperations:
         read = partial(self._broker.inspection.get, task_id, owner=owner)
         watch, seconds = self._services.hub.watching, request.query.get("wait", 0.0)
         task = await ended_task(watch, read, await read(), seconds)
-        return Response(body=to_json(await represent_task(self._services, task)))
+        body = await represent_task(self._services, task)
+        if task.is_waiting and not await self._services.catalog.has_worker(task.type, task.queue):
+            body["no_worker"] = True
+        return Response(body=to_json(body))
 
     async def cancel_task(self, request: Request) -> Response:
-        """Cancel a task and answer with it."""
-        await self._broker.cancel(request.path["task_id"], owner=request.principal.owner)
-        return await self.get_task(request)
+        """Cancel a task, or have its worker asked to stop it, and answer with it."""
+        is_cancelled = await self._broker.cancel(
+            request.path["task_id"],
+            owner=request.principal.owner,
+            running=request.query.get("running", False),
+        )
+        response = await self.get_task(request)
+        return response if is_cancelled else replace(response, status=202)
 
     async def list_attempts(self, request: Request) -> Response:
         """Answer with the failed attempts of a task; who may everything sees where they failed."""

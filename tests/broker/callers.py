@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 from pair import Pair
@@ -83,20 +86,39 @@ class Callers(Pair):
                 assert expected is None
 
     @precondition(lambda self: self.model.tasks)
-    @rule(verb=st.sampled_from(["cancel", "retry"]), pick=picks, is_lost=losses)
+    @rule(verb=st.sampled_from(["cancel", "stop", "retry"]), pick=picks, is_lost=losses)
     def steer(self, verb: str, pick: int, *, is_lost: bool = False) -> None:
-        """Cancel or retry any task; a repeat for want of the reply is answered as the first was."""
+        """Cancel, stop or retry any task; a repeat for want of the reply is answered alike."""
         tasks = list(self.model.tasks.values())
         task = tasks[-1 - pick % len(tasks)]
-        is_possible = {"cancel": self.model.cancel, "retry": self.model.restart}[verb](task)
-        call = {"cancel": self.broker.cancel, "retry": self.broker.retry}[verb]
+        change = {"retry": self.model.restart}.get(verb) or getattr(self.model, verb)
+        is_possible = change(task)
+        call: Any = {
+            "cancel": self.broker.cancel,
+            "stop": partial(self.broker.cancel, running=True),
+            "retry": self.broker.retry,
+        }[verb]
         with self.replies_lost(is_lost):
             try:
-                self.run(call(id_from_hex(task.digits)))
+                is_cancelled = self.run(call(id_from_hex(task.digits)))
             except StateConflictError:
                 assert not is_possible
             else:
                 assert is_possible
+                assert is_cancelled in (None, task.state is TaskState.CANCELLED)
+
+    @rule(verb=st.sampled_from(["pause", "resume", "resume"]), priority=priorities, is_lost=losses)
+    def switch(self, verb: str, priority: int, *, is_lost: bool = False) -> None:
+        """Have no task of a priority start, or let them start again."""
+        if verb == "pause":
+            self.model.paused.add(priority)
+        elif priority in self.model.paused:
+            self.model.paused.discard(priority)
+            self.model.resumed[priority] = self.model.now
+        with self.replies_lost(is_lost):
+            self.run(getattr(self.broker.priorities, verb)(Priority(priority)))
+        depths = self.run(self.broker.inspection.queue_stats()).depths
+        assert {int(p) for p, depth in depths.items() if depth.is_paused} == self.model.paused
 
     @rule(verb=st.sampled_from(["redrive", "clear", "purge"]), priority=priorities, is_lost=losses)
     def administer(self, verb: str, priority: int, *, is_lost: bool = False) -> None:

@@ -16,8 +16,10 @@ _LATER: Final[Step] = ("submit", 1, "a", 3_000)
 _FETCH: Final[Step] = ("fetch", "w0", 1)
 _COMPLETE: Final[Step] = ("work", "w0", "complete")
 _CANCEL: Final[Step] = ("steer", "cancel", 0)
+_STOP: Final[Step] = ("steer", "stop", 0)
 _RETRY: Final[Step] = ("steer", "retry", 0)
 _PROMOTE: Final[Step] = ("upkeep", "promote")
+_PAUSE: Final[Step] = ("switch", "pause", 1)
 #: ``w0`` has no handler for this one; ``w1`` has, once it has said so in a beat.
 _STRANGE: Final[Step] = ("submit", 1, "b")
 _HOLD: Final[Step] = ("work", "w0", "hold")
@@ -115,5 +117,35 @@ HISTORIES: Final[dict[str, tuple[Step, ...]]] = {
     "promote leaves the held index": (_STRANGE, _HOLD, ("advance", 11_000), _PROMOTE),
     "cancel leaves the held index": (_STRANGE, _HOLD, _CANCEL),
     "held types stay": (_STRANGE, _HOLD, _CANCEL),
+    "fetch starts what is paused": (_SUBMIT, _PAUSE, _FETCH),
+    "held tasks start though paused": (
+        _STRANGE,
+        _HOLD,
+        ("beat", "w1"),
+        _PAUSE,
+        ("fetch", "w1", 1),
+    ),
+    "a pause is want of a handler": (
+        _STRANGE,
+        _HOLD,
+        _PAUSE,
+        ("advance", 70_000),
+        _PROMOTE,
+        ("switch", "resume", 1),
+        _FETCH,
+        _HOLD,
+    ),
+    "recover starts what is paused": (_SUBMIT, _FETCH, _PAUSE, ("lapse", "w1", "w1")),
+    "a failure outlives the request to stop": (_SUBMIT, _FETCH, _STOP, ("report", 0, "fail", 2)),
+    "a release outlives the request to stop": (_SUBMIT, _FETCH, _STOP, ("report", 0, "release")),
+    "a lost lease outlives the request to stop": (
+        _SUBMIT,
+        _FETCH,
+        _STOP,
+        ("lapse", "w1", "w1"),
+    ),
+    "the request to stop outlives the result": (_SUBMIT, _FETCH, _STOP, ("report", 0, "complete")),
+    "the request to stop outlives the task": (_SUBMIT, _FETCH, _STOP, ("report", 0, "hold")),
+    "stop is not repeatable": (_SUBMIT, ("steer", "stop", 0, LOST)),
     "low priority first": (("submit", 3, "a"), _FETCH),
 }

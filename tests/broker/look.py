@@ -22,7 +22,7 @@ local names = redis.call('KEYS', P .. '*')
 for _, name in ipairs(names) do
   local id = string.match(name, ':t:(%x+)$')
   if id then
-    local row = redis.call('HMGET', name, 's', 'a', 'l', 'f', 'm', 'p', 'y')
+    local row = redis.call('HMGET', name, 's', 'a', 'l', 'f', 'm', 'p', 'X')
     tasks[#tasks + 1] = { id, row }
   end
 end
@@ -49,7 +49,8 @@ end
 #: Kinds of keys that belong to a task each.
 _OF_TASKS: Final = frozenset({"t", "b", "r", "h"})
 
-Row = tuple[TaskState, int, int, tuple[int, str]]
+#: State, attempts, lost leases, fence, and whether it was asked to stop.
+Row = tuple[TaskState, int, int, tuple[int, str], bool]
 
 
 @dataclass
@@ -91,13 +92,14 @@ async def look(redis: Any, keys: Keys, seen: int) -> Found:
     )
     places = {}
     for digits, row in tasks:
-        letter, attempts, lost, fence, entry, priority, _ = row
+        letter, attempts, lost, fence, entry, priority, asked = row
         number, _, instance = (fence or b"0:").decode().partition(":")
         found.look.tasks[digits.decode()] = (
             STATE_LETTERS[letter.decode()],
             int(attempts or 0),
             int(lost or 0),
             (int(number), instance),
+            asked is not None,
         )
         places[digits.decode()] = (int(priority or 1), entry)
     for priority, (entries, pending) in enumerate(streams):

@@ -256,6 +256,15 @@ class Machine(Callers):
         self.steer("cancel", 0)
         self.steer("retry", 0)
 
+    @rule(name=names, kind=kinds)
+    def stop_at_work(self, name: str, kind: str) -> None:
+        """Ask for the end of a task that runs, which then comes in any way."""
+        self.submit(1, "a")
+        self.fetch(name, 3)
+        self.steer("stop", 0)
+        if self.past:
+            self.report(0, kind, 2)
+
     @rule(name=names)
     def bury(self, name: str) -> None:
         """Have a task fail for good."""
@@ -273,5 +282,4 @@ class Machine(Callers):
     def grow_old(self, days: int) -> None:
         """Let ended tasks come to their time."""
         self.move_clock(days * DAY_MS)
-        self.model.retain()
-        self.run(self.broker.retain())
+        self.upkeep("retain")

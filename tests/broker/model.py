@@ -45,6 +45,7 @@ class ModelTask:
     ended: int = 0
     held_since: int | None = None
     entry: int = 0
+    is_asked_to_stop: bool = False
 
     @property
     def is_held(self) -> bool:
@@ -69,6 +70,10 @@ class Model:
     heartbeat: int = 0
     grace: int = 0
     entries: int = 0
+    #: Priorities of which no task starts.
+    paused: set[int] = field(default_factory=set)
+    #: When a priority was last resumed.
+    resumed: dict[int, int] = field(default_factory=dict)
     #: Idempotency key -> request and task. They live by Redis' own clock: here for ever.
     records: dict[str, tuple[bytes, str]] = field(default_factory=dict)
 
@@ -87,7 +92,10 @@ class Model:
             held.setdefault(task.type, []).append(task.digits)
         ended = {t.digits: t.ended for t in self.in_state(S.COMPLETED, S.CANCELLED, S.FAILED)}
         return Look(
-            tasks={t.digits: (t.state, t.attempts, t.lost, t.fence) for t in self.tasks.values()},
+            tasks={
+                t.digits: (t.state, t.attempts, t.lost, t.fence, t.is_asked_to_stop)
+                for t in self.tasks.values()
+            },
             waiting=self.waiting,
             running={t.digits: t.consumer for t in self.in_state(S.RUNNING)},
             scheduled={t.digits: t.due for t in self.in_state(S.SCHEDULED, S.RETRYING)},
@@ -138,11 +146,12 @@ class Model:
         self.promote(20)
         types = self.types.get(consumer, frozenset())
         held = [task for task in self.tasks.values() if task.is_held and task.type in types]
+        held = [task for task in held if task.priority not in self.paused]
         for task in sorted(held, key=lambda t: t.rank)[:wanted]:
             self.enqueue(task)
         taken: list[str] = []
-        for queue in reversed(self.waiting):
-            while queue and len(taken) < wanted:
+        for priority, queue in reversed(list(enumerate(self.waiting))):
+            while queue and len(taken) < wanted and priority not in self.paused:
                 task = self.tasks[queue.pop(0)]
                 task.state = S.RUNNING
                 task.attempts += 1
@@ -165,12 +174,14 @@ class Model:
 
     def end(self, task: ModelTask, state: TaskState) -> None:
         """Finish a task."""
-        task.state, task.ended = state, self.now
+        task.state, task.ended, task.is_asked_to_stop = state, self.now, False
 
     def fail(self, task: ModelTask, max_retries: int, delay: int) -> None:
         """Retry later, or give up."""
         task.held_since = None
-        if task.attempts > max_retries:
+        if task.is_asked_to_stop:
+            self.end(task, S.CANCELLED)
+        elif task.attempts > max_retries:
             self.end(task, S.DEAD_LETTER)
         else:
             task.state, task.due = S.RETRYING, self.now + delay
@@ -178,17 +189,25 @@ class Model:
     def drop(self, task: ModelTask) -> None:
         """End a task as its handler wished."""
         task.held_since = None
-        self.end(task, S.FAILED)
+        self.end(task, S.CANCELLED if task.is_asked_to_stop else S.FAILED)
 
     def release(self, task: ModelTask) -> None:
-        """Give an attempt back."""
+        """Give an attempt back; a task that was asked to stop does not wait again."""
         task.attempts -= 1
-        self.enqueue(task)
+        if task.is_asked_to_stop:
+            self.end(task, S.CANCELLED)
+        else:
+            self.enqueue(task)
 
     def hold(self, task: ModelTask) -> None:
         """Put aside until a worker that can run it asks, or give up."""
+        if task.is_asked_to_stop:
+            self.release(task)
+            return
         task.attempts -= 1
         task.held_since = self.now if task.held_since is None else task.held_since
+        if self.now > task.held_since + HELD_MS:
+            task.held_since = max(task.held_since, self.resumed.get(task.priority, 0))
         left = task.held_since + HELD_MS - self.now
         if left < 0:
             self.end(task, S.DEAD_LETTER)
@@ -217,16 +236,20 @@ class Model:
             return set()
         is_counted = self.now > self.grace + LEASE_MS
         taken = set()
-        for task in self.in_state(S.RUNNING):
+        for task in sorted(self.in_state(S.RUNNING), key=lambda t: t.entry):
             if task.age < LEASE_MS:
                 continue
             if not is_counted and not task.is_forgiven:
                 task.is_forgiven = True
             else:
                 task.lost += 1
-            if task.lost >= MAX_LOST:
+            if task.is_asked_to_stop:
+                self.release(task)
+            elif task.lost >= MAX_LOST:
                 task.attempts -= 1
                 self.end(task, S.DEAD_LETTER)
+            elif task.priority in self.paused:
+                self.release(task)
             else:
                 task.fence = (task.fence[0] + 1, instance)
                 task.consumer, task.age = consumer, 0
@@ -241,6 +264,11 @@ class Model:
             self.waiting[task.priority].remove(task.digits)
         self.end(task, S.CANCELLED)
         return True
+
+    def stop(self, task: ModelTask) -> bool:
+        """Cancel a task that has not started, and have one that runs asked to stop."""
+        task.is_asked_to_stop = task.state is S.RUNNING
+        return task.is_asked_to_stop or self.cancel(task)
 
     def restart(self, task: ModelTask) -> bool:
         """Send an ended task back as if new."""

@@ -93,10 +93,15 @@ async def test_any_rate(bench: Bench, settings: Settings, rate: int) -> None:
 
 async def test_a_counter_goes_when_it_is_paid(bench: Bench, admission: Admission) -> None:
     """Nothing is kept of clients that do not call, and only a hash of those that do."""
-    await asyncio.gather(*(admission.take(CLIENT) for _ in range(10)))
-    [key] = await bench.redis.keys(bench.keys.prefix + "rate:*")
-    assert b"somebody" not in key
-    assert 0 < await bench.redis.pttl(key) <= 1000
+    keys: list[bytes] = []
+    async with asyncio.timeout(30):
+        # It lives for a second, which a busy machine may take to answer.
+        while not keys:
+            await asyncio.gather(*(admission.take(CLIENT) for _ in range(10)))
+            keys = await bench.redis.keys(bench.keys.prefix + "rate:*")
+    assert [b"somebody" in key for key in keys] == [False]
+    assert await bench.redis.pttl(keys[0]) <= 1000
+    assert await bench.redis.pttl(keys[0]) != -1
 
 
 async def test_processes_share(settings: Settings, bench: Bench, admission: Admission) -> None:

@@ -55,6 +55,8 @@ KINDS: list[tuple[TaskState, Damage, str]] = [
     (P, hash_field("V", "1"), "has lost its result or error"),
     (P, group_at_the_end, "is pending but its group has passed it"),
     (P, drop_key("meta"), "0 events are counted, but the last one is 1"),
+    (P, hash_field("X", "1"), "is pending but asked to stop"),
+    (TaskState.CANCELLED, hash_field("X", "1"), "is cancelled but asked to stop"),
     (S, drop_schedule, "is scheduled but in: nowhere"),
     (R, drop_entry, "is running but in: nowhere"),
     (R, drop_entry, "is pending but deleted"),

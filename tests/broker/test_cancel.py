@@ -66,7 +66,7 @@ async def test_repeat(bench: Bench) -> None:
     """The same call again is answered alike; another call is a conflict."""
     task_id = await bench.submit()
     digits = id_to_hex(task_id)
-    call = ("cancel", [bench.keys.meta, bench.keys.task(digits)], [digits, "token-1", ""])
+    call = ("cancel", [bench.keys.meta, bench.keys.task(digits)], [digits, "token-1", "", 0])
     assert await bench.broker.scripts.call(*call) == b""
     before = await bench.snapshot()
     assert await bench.broker.scripts.call(*call) == b""

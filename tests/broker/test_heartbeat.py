@@ -61,6 +61,19 @@ async def test_repeat_counts_once(bench: Bench) -> None:
     assert (await bench.broker.inspection.stats())["wait_ms:1"] == 20
 
 
+async def test_types_that_are_no_labels(bench: Bench) -> None:
+    """What is measured of a type is counted under its name once it is a label, else as other."""
+    await bench.join()
+    counters = {"duration:echo:3": 1, "duration_ms:odd": 7, "duration:odd:3": 2, "wait:1:3": 4}
+    await bench.beat(types=["echo"], counters=counters)
+    assert await bench.broker.inspection.stats() == {
+        "duration:echo:3": 1,
+        "duration_ms:other": 7,
+        "duration:other:3": 2,
+        "wait:1:3": 4,
+    }
+
+
 async def test_unknown_worker(bench: Bench) -> None:
     """Without its registration, or of another instance, a worker renews nothing."""
     delivery = await bench.start()

@@ -130,6 +130,8 @@ async def test_reading_changes_nothing(bench: Bench) -> None:
     await bench.broker.dead_letters.groups()
     await bench.broker.search.page(TaskQuery(), limit=5)
     await inspection.queue_stats()
+    await inspection.survey()
+    await inspection.servers()
     await inspection.stats()
     await inspection.audit()
     assert changes(before, await bench.snapshot()) == {}
@@ -163,6 +165,8 @@ async def test_without_redis(settings: Settings) -> None:
     reads = [
         inspection.get(broker.new_task_id()),
         inspection.queue_stats(),
+        inspection.survey(),
+        inspection.servers(),
         inspection.workers(),
         inspection.worker("w1"),
         inspection.running("w1"),

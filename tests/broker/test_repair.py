@@ -49,6 +49,8 @@ LARGE = b'"' + b"x" * 80 + b'"'
 
 WAITS = "task {} waits in its queue again"
 RAN = "task {} was running without a lease: it waits in its queue again"
+STOPPED = "task {} was running without a lease and asked to stop: it is cancelled"
+UNASKED = "task {} does not run: it is no longer asked to stop"
 LEASED = "task {} is leased to its worker again"
 INDEXED = "task {} is in the index of its state again"
 ELSEWHERE = "task {} is no longer in the index of another state"
@@ -110,6 +112,7 @@ KINDS: list[tuple[TaskState, Damage, list[str]]] = [
     (P, drop_key("stats"), ["the backlog was wrong by 1"]),
     (P, miscount, ["the backlog was wrong by -2"]),
     (P, drop_key("meta"), ["events are counted from 1 again"]),
+    (P, hash_field("X", "1"), [UNASKED]),
     (P, stray_part("b"), [NO_TASK]),
     (P, stray_part("r"), [NO_TASK]),
     (P, stray_part("h"), [NO_TASK]),
@@ -125,6 +128,11 @@ KINDS: list[tuple[TaskState, Damage, list[str]]] = [
     (R, hash_field("m", "1-1"), [RAN, ENTRY]),
     (R, drop_hash, [REMAINS, ENTRY, LOST]),
     (R, also_scheduled, [ELSEWHERE]),
+    (R, both(hash_field("X", "1"), drop_entry), [STOPPED, OWED]),
+    (R, both(hash_field("X", "1"), acknowledge), [LEASED]),
+    (R, both(hash_field("X", "1"), acknowledge_unowned), [STOPPED]),
+    (Y, hash_field("X", "1"), [UNASKED]),
+    (Y, both(hash_field("X", "1"), drop_schedule), [UNASKED, INDEXED]),
     (Y, drop_schedule, [INDEXED]),
     (C, drop_done, [INDEXED]),
     (C, drop_hash, [REMAINS]),

@@ -57,6 +57,9 @@ class RepairMachine(Machine):
         order = [fields[b"i"].decode() for _, fields in entries]
         assert sorted(order) == sorted(waiting)
         self.model.waiting[priority] = order
+        for digits in order:
+            self.model.entries += 1
+            self.model.tasks[digits].entry = self.model.entries
 
     @rule(index=st.sampled_from(["sched", "done", "dlq", "queues"]))
     def delete_an_index(self, index: str) -> None:

@@ -33,10 +33,10 @@ FLAGS = {
 #: or keep clients at bay.
 DRAINING = {
     "fetch", "complete", "fail", "release", "hold", "heartbeat", "promote", "recover", "cancel",
-    "purge", "clear", "retain", "register", "pause", "stop", "deregister", "repair",
-    "admit",
+    "purge", "clear", "retain", "register", "pause", "pause_priority", "stop", "deregister",
+    "repair", "admit",
 }  # fmt: skip
-READING = {"read", "depths", "history", "search", "tally", "running"}
+READING = {"read", "depths", "survey", "history", "search", "tally", "causes", "running"}
 
 
 @pytest.mark.parametrize("script", sorted(PARTS))
@@ -108,15 +108,18 @@ async def use_everything(bench: Bench) -> None:
     await bench.make(TaskState.DEAD_LETTER)
     await broker.dead_letters.page()
     await broker.dead_letters.groups()
+    await broker.dead_letters.count()
     await broker.clear()
     await broker.retry((await bench.make(TaskState.CANCELLED))[0])
     await broker.purge(Priority.NORMAL)
     await broker.promote()
     await broker.retain()
     await broker.pause("w1")
+    await broker.priorities.pause(Priority.LOW)
     await broker.admission.take("a client")
     await broker.inspection.running("w1")
     await broker.inspection.queue_stats()
+    await broker.inspection.survey()
     await broker.history.read(None, 10)
     await one.stop()
     await one.deregister()

@@ -129,6 +129,12 @@ async def recover_poison(bench: Bench, delivery: Delivery) -> None:
     await _recover(bench, delivery, "2")
 
 
+@action("recover")
+async def recover_paused(bench: Bench, delivery: Delivery) -> None:
+    await bench.redis.hset(bench.keys.meta, "paused_priorities", "1")
+    await _recover(bench, delivery, "0")
+
+
 async def _call(bench: Bench, script: str, delivery: Delivery, *arguments: str) -> None:
     keys = [bench.keys.meta, bench.keys.task(delivery.digits)]
     await bench.broker.scripts.call(script, keys, [delivery.digits, "token", *arguments])
@@ -136,7 +142,12 @@ async def _call(bench: Bench, script: str, delivery: Delivery, *arguments: str) 
 
 @action("cancel")
 async def cancel(bench: Bench, delivery: Delivery) -> None:
-    await _call(bench, "cancel", delivery, "")
+    await _call(bench, "cancel", delivery, "", "0")
+
+
+@action("cancel")
+async def cancel_running(bench: Bench, delivery: Delivery) -> None:
+    await _call(bench, "cancel", delivery, "", "1")
 
 
 @action("retry")
@@ -179,6 +190,12 @@ async def register(bench: Bench, delivery: Delivery) -> None:
 async def pause(bench: Bench, delivery: Delivery) -> None:
     await bench.broker.pause("w1")
     await bench.broker.resume("w1")
+
+
+@action("pause_priority")
+async def pause_priority(bench: Bench, delivery: Delivery) -> None:
+    await bench.broker.priorities.pause(Priority.NORMAL)
+    await bench.broker.priorities.resume(Priority.NORMAL)
 
 
 @action("stop")
@@ -231,12 +248,22 @@ async def search(bench: Bench, delivery: Delivery) -> None:
 
 @action("tally")
 async def tally(bench: Bench, delivery: Delivery) -> None:
+    await bench.broker.dead_letters.count()
+
+
+@action("causes")
+async def causes(bench: Bench, delivery: Delivery) -> None:
     await bench.broker.dead_letters.groups()
 
 
 @action("running")
 async def running(bench: Bench, delivery: Delivery) -> None:
     await bench.broker.inspection.running("w1")
+
+
+@action("survey")
+async def survey(bench: Bench, delivery: Delivery) -> None:
+    await bench.broker.inspection.survey()
 
 
 @action("depths")
@@ -247,6 +274,26 @@ async def depths(bench: Bench, delivery: Delivery) -> None:
 @action("history")
 async def history(bench: Bench, delivery: Delivery) -> None:
     await bench.broker.history.read(None, 10)
+
+
+def asked_to_stop(act: Action) -> Action:
+    """Return the same action on a task whose worker, if it runs, was asked to stop it."""
+
+    async def ask_first(bench: Bench, delivery: Delivery) -> None:
+        if await bench.state(task_id_of(delivery)) is TaskState.RUNNING:
+            await bench.broker.cancel(task_id_of(delivery), running=True)
+        await act(bench, delivery)
+
+    return ask_first
+
+
+for script, act in (
+    *(("complete", report_success), ("fail", report_failure), ("fail", report_last_failure)),
+    *(("fail", report_dropped), ("release", give_back), ("hold", put_aside)),
+    *(("heartbeat", renew), ("heartbeat", forget), ("recover", recover)),
+    *(("recover", recover_paused), ("repair", repair_a_stream), ("repair", repair_a_lease)),
+):
+    action(script)(asked_to_stop(act))
 
 
 async def _trace(bench: Bench, delivery: Delivery, before: TaskState | None) -> object:

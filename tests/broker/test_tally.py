@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
 import pytest
 from bench import CLOCK, Bench, fail
 
@@ -12,7 +16,9 @@ from taskqueue_core.broker import (
     DeadLetterGroups,
     open_redis,
 )
+from taskqueue_core.broker import causes as causes_module
 from taskqueue_core.broker import dead_letters as dead_letters_module
+from taskqueue_core.broker.scripts import Scripts
 from taskqueue_core.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -79,11 +85,13 @@ async def test_only_the_newest(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
         await bury(bench, "mail", b"%d" % number)
         await bench.advance(1)
     await bury(bench, "mail", b"5")
-    monkeypatch.setattr(dead_letters_module, "CANDIDATES", 2)
+    monkeypatch.setattr(dead_letters_module, "STEP", 2)
     monkeypatch.setattr(dead_letters_module, "COUNTED", 5)
     monkeypatch.setattr(dead_letters_module, "GROUPS", 2)
     found = await bench.broker.dead_letters.groups()
     assert ([group.error for group in found.groups], found.counted) == (["5", "4"], 5)
+    found = await bench.broker.dead_letters.groups(DeadLetterFilter(error="4"))
+    assert ([group.error for group in found.groups], found.counted) == (["4"], 5)
     assert await bench.broker.dead_letters.count() == 7
 
 
@@ -124,3 +132,54 @@ async def test_pages(bench: Bench) -> None:
     assert (newest.message_id, newest.task.reason) == (f"{bench.now - 10}-1", "max_retries")
     rest = await bench.broker.dead_letters.page(limit=2, cursor=page.cursor)
     assert ([letter.task.error for letter in rest.letters], rest.cursor) == (["one"], None)
+
+
+async def test_what_was_counted_is_remembered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only new deaths are read, also of tasks that died again; what has left is forgotten."""
+    asked: list[int] = []
+    call = Scripts.call
+
+    async def record(self: Scripts, name: str, keys: Sequence[str], *rest: Any) -> Any:
+        if name == "causes":
+            asked.append(len(keys) - 1)
+        return await call(self, name, keys, *rest)
+
+    await bury(bench, "mail", b"one", b"one", b"x" * 300)
+    monkeypatch.setattr(Scripts, "call", record)
+    groups = bench.broker.dead_letters.groups
+    assert [group.count for group in (await groups()).groups] == [2, 1]
+    assert [(g.error, g.count) for g in (await groups()).groups] == [("one", 2), ("x" * 256, 1)]
+    assert asked == [3]
+    await bury(bench, "mail", b"two")
+    assert {group.error for group in (await groups()).groups} == {"one", "x" * 256, "two"}
+    assert asked == [3, 1]
+    await bench.advance(1)
+    assert await bench.broker.redrive(DeadLetterFilter(error="one")) == 2
+    again = (await bench.fetch(2)).deliveries
+    await bench.w1.fail([fail(delivery, b"three") for delivery in again])
+    assert next((g.error, g.count) for g in (await groups()).groups) == ("three", 2)
+    assert asked == [3, 1, 2]
+    await bench.broker.clear()
+    assert await groups() == DeadLetterGroups([], 0)
+
+
+async def test_both_ways_of_counting_agree(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered is what a count of everything finds, step by step, with each filter."""
+    monkeypatch.setattr(causes_module, "_MEMBERS", 2)
+    monkeypatch.setattr(causes_module, "STEP", 2)
+    await bury(bench, "mail", b"an error", b"an error of %b" % (b"y" * 300), b"another error")
+    await bury(bench, "http", b"an error", reason="non_retryable")
+    delivery = await bench.start("http", queue="slow")
+    await bench.w1.fail([fail(delivery, b"an error")])
+    await bench.redis.zadd(bench.keys.dead_letters, {"0" * 32: bench.now})
+    filters: list[dict[str, str]] = [{}, {"type": "mail"}, {"queue": "slow"}, {"queue": "default"}]
+    for names in [*filters, {"reason": "non_retryable"}, {"type": "http", "queue": "slow"}]:
+        remembered = await bench.broker.dead_letters.groups(DeadLetterFilter(**names))
+        counted = await bench.broker.dead_letters.groups(DeadLetterFilter(error="error", **names))
+        key = attrgetter("type", "reason", "error")
+        assert sorted(remembered.groups, key=key) == sorted(counted.groups, key=key)
+        assert remembered.counted == counted.counted == 6
+        assert remembered.groups
+    await bench.redis.zrem(bench.keys.dead_letters, "0" * 32)

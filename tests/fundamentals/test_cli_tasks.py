@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,20 @@ def test_schedule_and_cancel(taskqueue: Command) -> None:
     code, cancelled, _ = taskqueue("cancel", task["id"])
     assert (code, cancelled["state"]) == (0, "cancelled")
     assert taskqueue("get", task["id"])[0] == 1
+
+
+def test_stop_a_running_task(taskqueue: Command) -> None:
+    """A task that runs is stopped only on request, and ends as cancelled."""
+    _, task, _ = taskqueue("submit", "sleep", "--payload", '{"duration_seconds": 600}')
+    end = time.monotonic() + 30
+    while taskqueue("get", task["id"])[1]["state"] != "running":
+        assert time.monotonic() < end
+    code, _, message = taskqueue("cancel", task["id"])
+    assert (code, "with running=true" in message) == (1, True)
+    code, asked, _ = taskqueue("cancel", task["id"], "--running")
+    assert (code, asked["id"]) == (0, task["id"])
+    code, cancelled, _ = taskqueue("get", task["id"], "--wait", "30")
+    assert (code, cancelled["state"], cancelled["attempts"]) == (1, "cancelled", 1)
 
 
 def test_refusal_says_why(taskqueue: Command) -> None:

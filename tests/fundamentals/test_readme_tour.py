@@ -129,6 +129,9 @@ def test_a_purge_cancels_what_waits_at_a_priority(system: System) -> None:
 
 def test_health_and_metrics_are_served(system: System) -> None:
     """Health says what it found, metrics are Prometheus text."""
-    assert system.http.get("/admin/health").json() == {"status": "healthy", "redis": "connected"}
-    assert system.http.get("/health").status_code == 200
+    health = system.http.get("/admin/health").json()
+    assert {check["status"] for check in health.pop("checks").values()} == {"ok"}
+    assert health == {"status": "healthy", "redis": "connected"}
+    for path in ("/health", "/health/live", "/health/ready"):
+        assert system.http.get(path).status_code == 200
     assert "taskqueue_tasks_submitted_total" in system.http.get("/metrics").text

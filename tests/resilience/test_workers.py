@@ -202,6 +202,21 @@ async def test_a_killed_workers_task_runs_again_and_completes_once(
     await gone(broker, 1)
 
 
+async def test_a_worker_that_dies_instead_of_stopping_a_task(broker: Broker, fleet: Fleet) -> None:
+    """Its task was to be cancelled, so it is: another worker does not run it."""
+    fleet.start()
+    task_id = await submit(broker, "deaf")
+    runner = fleet.runner()
+    assert not await broker.cancel(task_id, running=True)
+    runner.kill()
+    fleet.start()
+    task = await in_state(broker, task_id, TaskState.CANCELLED)
+    assert (task.deliveries, task.attempts) == (1, 0)
+    assert not task.is_cancel_requested
+    await gone(broker, 1)
+    assert len(fleet.ledger("start")) == 1
+
+
 async def gone(broker: Broker, left: int) -> None:
     """Wait until so many workers are registered."""
     end = time.monotonic() + 5

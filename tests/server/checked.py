@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -24,3 +26,11 @@ async def serve(application: Application) -> AsyncIterator[httpx.AsyncClient]:
         httpx.AsyncClient(transport=transport, base_url="http://test", event_hooks=hooks) as http,
     ):
         yield http
+
+
+async def ready(client: httpx.AsyncClient) -> None:
+    """Return once the server says that it can work: that its broker is prepared."""
+    end = time.monotonic() + 5
+    while (answer := await client.get("/health/ready")).status_code != 200:
+        assert time.monotonic() < end, answer.text
+        await asyncio.sleep(0.005)

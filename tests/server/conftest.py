@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 
 import httpx
 import pytest
 from checked import serve
+from connexion.spec import Specification
 from fleet import FakeWorker
 
 from taskqueue_core.broker import Broker, open_broker
@@ -16,6 +18,21 @@ from taskqueue_core.processes import bind_listener
 from taskqueue_core.settings import Settings
 from taskqueue_server.app import Application, create_app
 from taskqueue_server.serving import Server
+from taskqueue_server.spec import load_contract
+
+
+@pytest.fixture(scope="session", autouse=True)
+def contract_read_once() -> Iterator[None]:
+    """Read the contract once for all applications of a test process, which takes most of a start.
+
+    That it is a valid document is what ``test_contract.py`` finds out, and servers that run as
+    processes of their own.
+    """
+    text = json.dumps(load_contract())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("taskqueue_server.app.load_contract", lambda: json.loads(text))
+        patch.setattr(Specification, "_validate_spec", classmethod(lambda cls, spec: None))
+        yield
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from checked import ready
 from fleet import FakeWorker
 from structlog.testing import capture_logs
 
@@ -151,8 +152,10 @@ async def test_unknown_workers(client: httpx.AsyncClient, worker_id: str) -> Non
 
 async def test_health(client: httpx.AsyncClient) -> None:
     """The two health checks, as load balancers know them."""
-    healthy = await client.get("/admin/health")
-    assert healthy.json() == {"status": "healthy", "redis": "connected"}
+    await ready(client)
+    healthy = (await client.get("/admin/health")).json()
+    assert healthy.pop("checks")["broker"] == {"status": "ok", "message": "the broker answers"}
+    assert healthy == {"status": "healthy", "redis": "connected"}
     assert (await client.get("/health")).json() == {"status": "alive"}
 
 
@@ -177,7 +180,7 @@ async def test_silent_broker(
     settings: Settings, serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A broker that takes connections and says nothing does not keep a probe waiting."""
-    monkeypatch.setattr("taskqueue_server.operations.system._PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("taskqueue_server.health._PROBE_SECONDS", 0.1)
     with bind_listener("127.0.0.1", 0) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
         async with serving(settings.model_copy(update={"redis": RedisSettings(url=url)})) as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from hashlib import sha256
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from taskqueue_core.errors import SettingsError
 from taskqueue_core.settings import AuthSettings, ServerSettings, Settings
 from taskqueue_server.app import Application, create_app
 from taskqueue_server.exposure import check_auth_settings, has_credentials
+from taskqueue_server.keyring import ConfiguredKeys
 from taskqueue_server.messages import Message, Scope
 
 
@@ -191,3 +193,19 @@ def test_open_on_purpose() -> None:
         check_auth_settings(Settings(server=everywhere, auth=auth))
         assert has_credentials(Settings(auth=auth)) == bool(auth.api_keys)
     assert has_credentials(Settings(auth=AuthSettings(jwt_secret=SECRET)))
+
+
+def test_all_keys_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long it takes says neither which key it was nor how much of one was right."""
+    compared = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append(other)
+        return one == other
+
+    monkeypatch.setattr("taskqueue_server.keyring.hmac.compare_digest", compare)
+    keys = ConfiguredKeys(("a", "b", "c"))
+    for shown in (b"a", b"c", b"d"):
+        found = keys.find(sha256(shown).digest())
+        assert (found is not None) == (shown != b"d")
+    assert len(compared) == 9

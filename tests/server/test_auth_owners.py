@@ -102,7 +102,7 @@ def _of_tasks() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("path", "method"), _of_tasks())
 @pytest.mark.parametrize("owner", ["acme", ""])
 async def test_foreign_is_missing(
-    http: httpx.AsyncClient, broker: Broker, path: str, method: str, owner: str
+    http: httpx.AsyncClient, broker: Broker, worker: FakeWorker, path: str, method: str, owner: str
 ) -> None:
     """To each operation a foreign id is a missing one: the same status, body and headers."""
     task = await submit(http, CALLERS[owner])
@@ -115,6 +115,17 @@ async def test_foreign_is_missing(
     assert answers[0] == answers[1]
     after = await http.get(f"/api/v1/tasks/{task['id']}", headers=EVERYBODY)
     assert after.json() == task
+
+
+async def test_foreign_work_is_not_stopped(http: httpx.AsyncClient, worker: FakeWorker) -> None:
+    """A running task of another owner is missing, too; its own may be stopped."""
+    task = await submit(http, ACME)
+    await worker.take()
+    path = f"/api/v1/tasks/{task['id']}?running=true"
+    assert (await http.delete(path, headers=OTHER)).status_code == 404
+    before = await http.get(path.partition("?")[0], headers=ACME)
+    assert "cancel_requested" not in before.json()
+    assert (await http.delete(path, headers=ACME_TOO)).status_code == 202
 
 
 @pytest.mark.parametrize("path", ["/admin/queues", "/admin/dlq", "/admin/workers", "/metrics"])

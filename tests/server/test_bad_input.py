@@ -180,6 +180,7 @@ async def test_body_of_exactly_the_limit(client: httpx.AsyncClient) -> None:
     assert response.status_code == 201
 
 
+@pytest.mark.usefixtures("worker")
 async def test_deepest_payload(client: httpx.AsyncClient) -> None:
     """What is accepted can be read again."""
     body = b'{"type":"echo","payload":{"a":' + b"[" * 198 + b"]" * 198 + b"}}"

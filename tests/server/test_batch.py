@@ -36,8 +36,9 @@ async def send(client: httpx.AsyncClient, tasks: Sequence[Any], **headers: str) 
     return answer
 
 
-async def test_every_task_has_its_answer(client: httpx.AsyncClient) -> None:
+async def test_every_task_has_its_answer(client: httpx.AsyncClient, worker: FakeWorker) -> None:
     """Items are in the order of the request, and show the tasks as GET does."""
+    await worker.register({name: HandlerInfo() for name in ("first", "second", "third")})
     sent = [
         {"type": "first", "priority": 3, "payload": {"n": 1}},
         {"type": "second", "queue": "mail", "metadata": {"a": "b"}},

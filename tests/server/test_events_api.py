@@ -55,6 +55,18 @@ async def test_nothing_has_happened(client: httpx.AsyncClient) -> None:
     assert await page(client, after="0") == {"items": [], "next_cursor": "0"}
 
 
+async def test_the_latest_place(client: httpx.AsyncClient, broker: Broker) -> None:
+    """Nothing of the past is behind it, everything that happens afterwards is."""
+    assert await page(client, after="latest") == {"items": [], "next_cursor": "0"}
+    before = await submit(broker, 3)
+    now = await page(client, after="latest")
+    (task_id,) = await submit(broker)
+    found = await page(client, after=now["next_cursor"])
+    assert now["items"] == []
+    assert [item["data"]["task_id"] for item in found["items"]] == [task_id]
+    assert task_id not in before
+
+
 @pytest.mark.parametrize("limit", [1, 3, 100, 1000])
 async def test_pages(client: httpx.AsyncClient, broker: Broker, limit: int) -> None:
     """Every event once, in order; each id is a place to go on from."""

@@ -96,6 +96,15 @@ async def test_client_that_hangs_up_leaves_nothing(address: str, broker: Broker)
     assert (await broker.inspection.queue_stats()).backlog == 0
 
 
+async def test_no_banner(address: str) -> None:
+    """An answer does not say what serves it, in which version."""
+    async with httpx.AsyncClient(base_url=f"http://{address}") as client:
+        for path in ("/health", "/nothing"):
+            answer = await client.get(path)
+            assert "server" not in answer.headers
+            assert "x-powered-by" not in answer.headers
+
+
 async def _fail(scope: Scope, receive: Receive, send: Send) -> None:
     raise ZeroDivisionError("a secret of the inside")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from taskqueue_core import metrics as fields
 from taskqueue_core.broker import Broker
+from taskqueue_core.processes import bind_listener
 from taskqueue_core.settings import MetricsSettings, RedisSettings, Settings
 from taskqueue_server.app import create_app
 from taskqueue_server.metrics import _forget_dead
@@ -153,6 +155,20 @@ def test_killed_processes_are_not_counted(tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) == {alive, total}
 
 
+def test_the_number_of_a_killed_process_may_be_anybodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that has its number now, and another user, is none of this server."""
+
+    def refuse(_process: int, _signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    (tmp_path / "gauge_livesum_1.db").touch()
+    _forget_dead(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_without_a_broker(settings: Settings, serving: Serving) -> None:
     """The process's own metrics can still be read, and say that the broker is away."""
     away = RedisSettings(url="redis://127.0.0.1:1/0", max_retries=0)
@@ -161,6 +177,18 @@ async def test_without_a_broker(settings: Settings, serving: Serving) -> None:
     assert found["broker_up", ()] == 0
     assert ("websocket_connections", ()) in found
     assert ("dlq_size", ()) not in found
+
+
+async def test_a_silent_broker(
+    settings: Settings, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes connections and says nothing does not keep a scrape waiting."""
+    monkeypatch.setattr("taskqueue_server.metrics._FLEET_SECONDS", 0.1)
+    with bind_listener("127.0.0.1", 0) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        async with serving(settings.model_copy(update={"redis": RedisSettings(url=url)})) as client:
+            async with asyncio.timeout(2):
+                assert (await scrape(client))["broker_up", ()] == 0
 
 
 @pytest.mark.parametrize(

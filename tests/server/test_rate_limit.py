@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from answers import operations
-from checked import serve
+from checked import ready, serve
 from credentials import KEYS, guarded
 from limited import exhaust, limited, with_queue
 
@@ -68,8 +68,9 @@ async def test_headers(settings: Settings) -> None:
 async def test_open_operations_are_not_counted(settings: Settings, broker: Broker) -> None:
     """A client that is refused everywhere can still be told that the service is well."""
     async with limited(settings, per_second=1) as client:
+        await ready(client)
         await exhaust(broker)
-        for path in ("/health", "/admin/health", "/metrics"):
+        for path in ("/health", "/health/live", "/health/ready", "/admin/health", "/metrics"):
             answer = await client.get(path)
             assert (answer.status_code, "ratelimit-limit" in answer.headers) == (200, False)
 
@@ -122,6 +123,21 @@ async def test_keys_are_clients(settings: Settings) -> None:
 def test_names_of_clients(scope: dict[str, Any], client: str) -> None:
     """A credential counts before the address, and headers count for nothing."""
     assert client_of(scope) == client
+
+
+async def test_invented_addresses_do_not_help(settings: Settings) -> None:
+    """Whoever is too fast stays it, whatever the headers say about where a request comes from."""
+    async with limited(settings, per_second=2) as client:
+        answers = []
+        for number in range(20):
+            address = f"10.0.0.{number}"
+            headers = {
+                "x-forwarded-for": address,
+                "forwarded": f"for={address}",
+                "x-real-ip": address,
+            }
+            answers.append((await client.get(_PATH, headers=headers)).status_code)
+    assert answers == [200] * 2 + [429] * 18
 
 
 async def test_processes_share(settings: Settings) -> None:

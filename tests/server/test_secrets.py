@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO
 
 import httpx
 import pytest
 from credentials import SECRET, bearer, guarded, token
+from fleet import FakeWorker
+from hosting import server_process
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from taskqueue_core.broker import Broker
-from taskqueue_core.config import child_environ
-from taskqueue_core.processes import bind_listener
 from taskqueue_core.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
 KEY = "canary-key-of-the-settings"
 CANARY = "canary"
-
-
-@asynccontextmanager
-async def process(settings: Settings, log: IO[bytes]) -> AsyncIterator[str]:
-    """Yield host:port of a server process that logs everything it can."""
-    chatty = settings.model_copy(update={"log_level": "debug"})
-    listener = bind_listener("127.0.0.1", 0)
-    host, port = listener.getsockname()[:2]
-    descriptor = listener.fileno()
-    server = subprocess.Popen(  # noqa: ASYNC220 -- forks at once
-        [sys.executable, "-m", "taskqueue_server.serving", str(descriptor)],
-        env=child_environ(chatty, os.environ),
-        pass_fds=[descriptor],
-        stderr=log,
-        stdout=log,
-    )
-    try:
-        yield f"{host}:{port}"
-        server.terminate()
-        await asyncio.to_thread(server.wait, 20)
-    finally:
-        server.kill()
-        server.wait()
-        listener.close()
 
 
 async def misbehave(address: str, stored: str) -> list[str]:
@@ -83,8 +52,9 @@ async def test_nothing_secret_leaves(settings: Settings, broker: Broker, tmp_pat
     stored, _ = await broker.api_keys.create(["admin"])
     path = tmp_path / "log"
     with path.open("wb") as log:
-        async with process(guarded(settings, api_keys=(KEY,)), log) as address:
-            answers = await misbehave(address, stored)
+        chatty = guarded(settings, api_keys=(KEY,)).model_copy(update={"log_level": "debug"})
+        async with server_process(chatty, log) as server:
+            answers = await misbehave(server.address, stored)
     text = path.read_text()
     secrets = [KEY, CANARY, stored.split("_", 2)[2], SECRET, "eyJ", "token="]
     assert [secret for secret in secrets if secret in text] == []
@@ -93,14 +63,30 @@ async def test_nothing_secret_leaves(settings: Settings, broker: Broker, tmp_pat
     assert leaked == []
 
 
+async def test_no_content_in_events_and_metrics(
+    client: httpx.AsyncClient, worker: FakeWorker
+) -> None:
+    """Payload, metadata and result of a task are read with the task, and nowhere else."""
+    body = {"type": "echo", "payload": {"a": CANARY}, "metadata": {"b": CANARY}}
+    answer = await client.post("/api/v1/tasks", json=body, headers={"Idempotency-Key": CANARY})
+    await worker.complete(await worker.take(), b'{"c":"canary"}')
+    assert CANARY in (await client.get(answer.headers["location"])).text
+    events = (await client.get("/api/v1/events?after=0")).json()
+    kinds = [event["type"] for event in events["items"]]
+    assert kinds[-3:] == ["task.submitted", "task.started", "task.completed"]
+    assert CANARY not in str(events)
+    for path in ("/metrics", "/admin/workers", "/admin/queues", "/admin/dlq"):
+        assert CANARY not in (await client.get(path)).text
+
+
 async def test_log_says_something(settings: Settings, broker: Broker, tmp_path: Path) -> None:
     """The test above would see a leak: what the server logs does arrive in that file."""
     queue = settings.queue.model_copy(update={"partitions": 2})
     path = tmp_path / "log"
     with path.open("wb") as log:
         async with (
-            process(settings.model_copy(update={"queue": queue}), log) as address,
-            httpx.AsyncClient(base_url=f"http://{address}", timeout=20) as http,
+            server_process(settings.model_copy(update={"queue": queue}), log) as server,
+            httpx.AsyncClient(base_url=f"http://{server.address}", timeout=20) as http,
         ):
             assert (await http.get("/api/v1/tasks")).status_code in {200, 503}
     assert "was made with 1 partitions" in path.read_text()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from answers import operations
-from checked import serve
+from checked import ready, serve
 from credentials import SECRET, bearer, token
 from fleet import FakeWorker
 from limited import exhaust
@@ -59,6 +59,7 @@ async def _stuck(_body: bytes = b"") -> AsyncIterator[bytes]:
 _RECIPES = {
     "200": Recipe(),
     "201": Recipe(),
+    "202": Recipe(query="?running=true"),
     "400": Recipe(query="?no-such-parameter=1"),
     "401": Recipe(settings={"auth": AuthSettings(enabled=True, api_keys=("k",))}),
     "403": Recipe(
@@ -96,6 +97,7 @@ async def test_documented_status(
     settings: Settings,
     broker: Broker,
     task_id: str,
+    worker: FakeWorker,
     path: str,
     method: str,
     operation_id: str,
@@ -111,11 +113,16 @@ async def test_documented_status(
         await exhaust(broker)
     if (operation_id, status) in {("cancel_task", "200"), ("retry_task", "409")}:
         await broker.retry(task_id)
+    if status == "202":
+        await broker.retry(task_id)
+        await worker.take()
     names = {"task_id": task_id, "worker_id": "worker-1", "priority": "low"}
     if status == "404":
         names = dict.fromkeys(names, "nobody")
     body = _BODIES.get(operation_id)
     async with serve(create_app(settings.model_copy(update=recipe.settings))) as client:
+        if (operation_id, status) == ("check_ready", "200"):
+            await ready(client)
         if recipe.first and body:
             await client.request(method, path, content=recipe.first(body), headers=recipe.headers())
         response = await client.request(

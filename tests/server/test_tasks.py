@@ -56,7 +56,9 @@ async def test_minimal_submission_gets_the_defaults(client: httpx.AsyncClient) -
     }
 
 
-async def test_location_leads_to_the_same_task(client: httpx.AsyncClient) -> None:
+async def test_location_leads_to_the_same_task(
+    client: httpx.AsyncClient, worker: FakeWorker
+) -> None:
     """The answer to a submission is the task as GET shows it; ids are read in either case."""
     response = await client.post("/api/v1/tasks", json={"type": "echo", "priority": 3})
     task = response.json()
@@ -65,7 +67,7 @@ async def test_location_leads_to_the_same_task(client: httpx.AsyncClient) -> Non
     assert await read(client, task["id"].upper()) == task
 
 
-async def test_everything_sent_comes_back(client: httpx.AsyncClient) -> None:
+async def test_everything_sent_comes_back(client: httpx.AsyncClient, worker: FakeWorker) -> None:
     """Every field of a submission is part of the task."""
     fields = {
         "payload": {"to": "a@b.c", "n": [1, {"x": None}]},
@@ -110,7 +112,7 @@ async def test_future_task_is_scheduled(client: httpx.AsyncClient) -> None:
     assert await read(client, task["id"]) == task
 
 
-async def test_past_schedule_means_at_once(client: httpx.AsyncClient) -> None:
+async def test_past_schedule_means_at_once(client: httpx.AsyncClient, worker: FakeWorker) -> None:
     """A time in the past, however long ago, is kept; the task waits in its queue."""
     for sent, kept in [
         ("2024-01-15t12:00:00z", "2024-01-15T12:00:00.000Z"),

@@ -139,6 +139,15 @@ def test_id_cannot_leave_its_place_in_the_path(server: str) -> None:
     ]
 
 
+def test_running_tasks_are_stopped_only_on_request(server: str) -> None:
+    """The flag is a parameter of the request; without it there is none."""
+    Canned.answers = [task("running")]
+    for flags in ([], ["--running"]):
+        assert run("cancel", TASK_ID, *flags, server=server)[0] == 0
+    path = f"/api/v1/tasks/{TASK_ID}"
+    assert [request[1] for request in Canned.requests] == [path, path + "?running=true"]
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

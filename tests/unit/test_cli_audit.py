@@ -11,7 +11,7 @@ from taskqueue_core.broker import Broker
 from taskqueue_core.cli.app import app
 from taskqueue_core.cli.audit import confirmed
 from taskqueue_core.keys import id_to_hex
-from taskqueue_core.models import NewTask
+from taskqueue_core.models import NewTask, Priority
 from taskqueue_core.settings import Settings
 
 
@@ -58,6 +58,16 @@ async def test_repair_of_what_can_be_repaired(broker: Broker, settings: Settings
     assert (code, repaired) == (0, f"repaired: task {digits} waits in its queue again")
     assert clean.startswith("clean: every task is in its place (unfinished: 1,")
     assert await run(settings, "--repair") == (0, clean + "\n")
+
+
+@pytest.mark.anyio
+async def test_a_paused_backlog_is_in_its_place(broker: Broker, settings: Settings) -> None:
+    """Tasks that wait for their priority to be resumed are clean, and the answer says why."""
+    await broker.submit(NewTask(id=broker.new_task_id(), type="echo", priority=Priority.HIGH))
+    for priority in (Priority.LOW, Priority.HIGH):
+        await broker.priorities.pause(priority)
+    code, out = await run(settings)
+    assert (code, "(unfinished: 1, dead letters: 0, paused: high low; " in out) == (0, True)
 
 
 @pytest.mark.anyio

@@ -21,7 +21,7 @@ FLAGS = {
     | {"--payload", "--priority", "--max-retries", "--timeout", "--at", "--in", "--queue"}
     | {"--metadata", "--wait"},
     "get": HTTP | {"--wait"},
-    "cancel": HTTP,
+    "cancel": HTTP | {"--running"},
     "audit": SHARED | {"--repair"},
     "broker": {"--config", "--data-dir"},
     "verify": {"--config", "--redis-url", "--minutes", "--seed", "--keep"},

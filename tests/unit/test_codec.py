@@ -15,6 +15,7 @@ from taskqueue_core.codec import (
     encode_result,
     format_time,
     parse_time,
+    parse_traceparent,
     split_body,
     trim_text,
 )
@@ -35,7 +36,48 @@ NOON = 1_705_320_000_000  # 2024-01-15T12:00:00Z
 )
 def test_a_body_gives_back_the_very_bytes(payload: bytes, metadata: bytes, body: bytes) -> None:
     assert encode_body(payload, metadata) == body
-    assert split_body(body) == (payload, metadata)
+    assert split_body(body) == (payload, metadata, "")
+
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "body"),
+    [
+        (b"", f'[{{"n":1.10}},null,"{TRACEPARENT}"]'),
+        (b"{}", f'[{{"n":1.10}},{{}},"{TRACEPARENT}"]'),
+        (b'{"k":"v"}', f'[{{"n":1.10}},{{"k":"v"}},"{TRACEPARENT}"]'),
+    ],
+)
+def test_a_body_carries_its_trace_beside_the_very_bytes(metadata: bytes, body: str) -> None:
+    """Metadata that was sent empty and metadata that was not sent stay two things."""
+    stored = encode_body(b'{"n":1.10}', metadata, TRACEPARENT)
+    assert stored == body.encode()
+    assert split_body(stored) == (b'{"n":1.10}', metadata, TRACEPARENT)
+    assert decode_body(stored) == ({"n": 1.1}, {"k": "v"} if b"k" in metadata else {})
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        (TRACEPARENT, TRACEPARENT),
+        (TRACEPARENT[:-2] + "00", TRACEPARENT[:-2] + "00"),
+        ("01" + TRACEPARENT[2:] + "-what-comes-next", TRACEPARENT),
+        ("", ""),
+        (TRACEPARENT + "-more", ""),
+        ("cc" + TRACEPARENT[2:] + "more", ""),
+        ("ff" + TRACEPARENT[2:], ""),
+        (TRACEPARENT.upper(), ""),
+        (f"00-{'0' * 32}-b7ad6b7169203331-01", ""),
+        (f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01", ""),
+        (TRACEPARENT[:-1], ""),
+        (TRACEPARENT + "\n", ""),
+        ('00-"],{}', ""),
+    ],
+)
+def test_a_traceparent_is_taken_in_one_form_or_not_at_all(text: str, parsed: str) -> None:
+    assert parse_traceparent(text) == parsed
 
 
 def test_a_body_becomes_python_values_with_all_their_digits() -> None:

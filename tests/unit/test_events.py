@@ -65,6 +65,11 @@ def test_a_worker_event_is_unpacked() -> None:
     }
 
 
+def test_a_priority_event_is_unpacked() -> None:
+    (event,) = unpack(9, pack(["queue.paused", 2]))
+    assert (event.type, event.data, event.task_id) == ("queue.paused", {"priority": "high"}, "")
+
+
 def test_events_of_one_entry_are_numbered_up_to_its_last() -> None:
     records = [task_record("task.started", "r", 1), ["worker.left", "w-1", {}]]
     events = unpack(100, pack(*records, task_record("task.completed", "c", 1)))

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import structlog
+from opentelemetry import trace
 
-from taskqueue_core.logs import Throttle, configure_logging
+from taskqueue_core.logs import Throttle, configure_logging, subject
 
 
 class Terminal(io.StringIO):
@@ -75,6 +76,45 @@ def test_bound_context_is_in_every_line(stream: io.StringIO) -> None:
         logging.getLogger("some.library").warning("slow")
     line = only_line(stream)
     assert (line["task_id"], line["level"], line["event"]) == ("t-1", "warning", "slow")
+
+
+def test_what_is_at_work_is_said_on_every_line(stream: io.StringIO) -> None:
+    """It is asked for each line, and what the line says itself stands."""
+    asked = []
+
+    def describe() -> dict[str, object]:
+        asked.append(1)
+        return {"task_id": "t-1", "attempt": 2}
+
+    token = subject.set(describe)
+    try:
+        logging.getLogger("some.library").warning("slow")
+        structlog.get_logger("a").debug("not written")
+        structlog.get_logger("a").info("odd", task_id="t-2")
+    finally:
+        subject.reset(token)
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert (first["task_id"], first["attempt"]) == ("t-1", 2)
+    assert (second["task_id"], second["attempt"]) == ("t-2", 2)
+    assert len(asked) == 2
+
+
+def test_a_line_within_a_span_names_it(stream: io.StringIO) -> None:
+    """Lines of libraries do, too; outside of any span there is nothing to name."""
+    context = trace.SpanContext(0xABC, 0xDEF, is_remote=False)
+    structlog.get_logger("a").info("outside")
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        logging.getLogger("some.library").warning("inside")
+    outside, inside = map(json.loads, stream.getvalue().splitlines())
+    assert "trace_id" not in outside
+    assert inside["trace_id"] == f"{0xABC:032x}"
+    assert inside["span_id"] == f"{0xDEF:016x}"
+
+
+def test_addresses_of_requests_are_not_logged(stream: io.StringIO) -> None:
+    """httpx would log each with its query, also those that handlers call."""
+    logging.getLogger("httpx").info("HTTP Request: GET http://host/?token=hush")
+    assert stream.getvalue() == ""
 
 
 def test_lines_below_the_level_are_dropped(stream: io.StringIO) -> None:

@@ -69,7 +69,8 @@ def test_unfinished_tasks_are_never_deleted() -> None:
 
 
 def test_what_may_be_cancelled_and_retried_agrees_with_the_scripts() -> None:
-    assert sources("cancel") == set(CANCELLABLE)
+    assert sources("cancel") == {*CANCELLABLE, TaskState.RUNNING}
+    assert TRANSITIONS["cancel", TaskState.RUNNING] == {TaskState.RUNNING}
     assert sources("retry") == set(RETRYABLE)
     assert RETRYABLE < TERMINAL
     assert not CANCELLABLE & TERMINAL
@@ -85,8 +86,13 @@ def test_a_completed_task_stays_completed() -> None:
 def test_only_the_owner_of_a_task_ends_a_running_one() -> None:
     """A running task is in a worker's hands; nobody else may finish it."""
     ends = {
-        script
+        script: after & TERMINAL
         for (script, before), after in TRANSITIONS.items()
         if before is TaskState.RUNNING and after & TERMINAL
     }
-    assert ends == {"complete", "fail", "hold", "recover"}
+    cancelled = {TaskState.CANCELLED}
+    own = {script for script, after in ends.items() if after - cancelled}
+    assert own == {"complete", "fail", "hold", "recover"}
+    # Whoever would let it run again cancels it instead when its worker was asked to stop it.
+    again = {script for script, after in ends.items() if after & cancelled}
+    assert again == {"fail", "hold", "recover", "release", "heartbeat", "repair"}

@@ -40,13 +40,13 @@ def test_cancellation_is_seen_and_the_first_reason_stands() -> None:
 
 
 def test_log_lines_carry_the_task() -> None:
-    """Every line of a handler's logger names the task and the attempt."""
-    ctx = TaskContext(id="1", type="email", attempt=2)
+    """Every line of a handler's logger names the task, the attempt and the worker."""
+    ctx = TaskContext(id="1", type="email", attempt=2, worker_id="w1")
     with structlog.testing.capture_logs() as lines:
         ctx.log.info("sent", to=3)
     assert ctx.log is ctx.log
-    expected = {"task_id": "1", "task_type": "email", "attempt": 2, "to": 3, "event": "sent"}
-    assert lines == [expected | {"log_level": "info"}]
+    ids = {"task_id": "1", "task_type": "email", "attempt": 2, "worker_id": "w1"}
+    assert lines == [ids | {"to": 3, "event": "sent", "log_level": "info"}]
 
 
 def test_repr_keeps_metadata_out_of_logs() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -140,6 +141,22 @@ def gauge(ctx: TaskContext, payload: dict[str, Any]) -> None:
         ctx.progress(number / 1_000, f"step {number}")
     threading.Timer(0.1, ctx.progress, (0.0, "late")).start()
     time.sleep(payload.get("seconds", 0))
+
+
+@handler("traced", executor="process", timeout=20)
+async def traced(ctx: TaskContext, payload: dict[str, Any]) -> dict[str, str]:
+    """Return the span that it is in."""
+    from opentelemetry import trace
+
+    here = trace.get_current_span().get_span_context()
+    return {"trace_id": f"{here.trace_id:032x}", "span_id": f"{here.span_id:016x}"}
+
+
+@handler("log", executor="process", timeout=20)
+async def log(ctx: TaskContext, payload: dict[str, Any]) -> None:
+    """Log a line of its own, and one as a library would."""
+    ctx.log.warning("own line")
+    logging.getLogger("some.library").warning("foreign line")
 
 
 class Unstorable:

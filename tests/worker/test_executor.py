@@ -268,6 +268,18 @@ async def test_release_gives_everything_back_once(settings: Settings) -> None:
     assert crew.measurements.take().keys() == {"wait:1:0", "wait_ms:1"}
 
 
+async def test_only_what_waited_in_its_queue_counts_as_a_wait(settings: Settings) -> None:
+    """What comes from a worker that died was started long ago; its run is measured all the same."""
+    crew = Crew(settings, echo)
+    await crew.outcome(delivery(is_recovered=True, fetched_at_ms=60_000))
+    assert {name.partition(":")[0] for name in crew.measurements.take()} == {
+        "duration",
+        "duration_ms",
+    }
+    busy, _ = crew.measurements.slot_seconds()
+    assert busy > 0
+
+
 async def test_release_does_not_wait_for_the_deaf(settings: Settings) -> None:
     """Who swallows the cancellation is given back too, and reported as still running."""
     deaf = Deaf()

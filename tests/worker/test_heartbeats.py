@@ -23,7 +23,7 @@ from crew import (
 
 from taskqueue_core.broker import Beat, Broker, WorkerSession
 from taskqueue_core.errors import BrokerError, BrokerUnavailableError
-from taskqueue_core.keys import GROUP, id_to_hex
+from taskqueue_core.keys import GROUP, id_from_hex, id_to_hex
 from taskqueue_core.models import Delivery
 from taskqueue_core.plugin import TaskContext, handler
 from taskqueue_core.settings import QueueSettings, RedisSettings, Settings, WorkerSettings
@@ -39,6 +39,7 @@ class Heard:
 
     beats: list[Answer] = field(default_factory=list)
     lost: list[Delivery] = field(default_factory=list)
+    cancelled: list[Delivery] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
     hangs: int = 0
 
@@ -50,6 +51,7 @@ class Heard:
         return HeartbeatCalls(
             beat=self.beats.append,
             lost=self.lost.extend,
+            cancelled=self.cancelled.extend,
             failed=self.failures.append,
             hung=self._hung,
         )
@@ -125,6 +127,24 @@ async def test_every_lease_is_renewed(
     ages = (await leases(broker)).values()
     assert (len(ages), max(ages) < 300) == (150, True)
     assert (heard.lost, heard.beats[-1].beat.is_known) == ([], True)
+    await finish(session, crew)
+
+
+async def test_requests_to_stop_are_told(
+    broker: Broker, session: WorkerSession, settings: Settings, crew: Crew, heard: Heard
+) -> None:
+    """With every beat, also of more tasks than one call can name: a message may be lost."""
+    await broker.submit_many([new(broker, "slow") for _ in range(101)])
+    held = [*await take(session, broker, 100), *await take(session, broker, 1)]
+    for one in held:
+        crew.executor.start(one)
+    for one in (held[0], held[-1]):
+        assert not await broker.cancel(id_from_hex(one.digits), running=True)
+    heartbeat = heartbeat_of(settings, crew, heard)
+    for _ in range(2):
+        await heartbeat.run_once(session)
+    assert heard.cancelled == [held[0], held[-1]] * 2
+    assert heard.lost == []
     await finish(session, crew)
 
 

@@ -13,6 +13,7 @@ from script import Script, quick_settings
 from structlog.testing import capture_logs
 
 from taskqueue_core.broker import Broker, open_redis
+from taskqueue_core.models import Priority
 from taskqueue_core.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +50,21 @@ async def test_an_idle_worker_asks_little(broker: Broker, settings: Settings) ->
     # Either edge of the window may cut a loop's turn: one command more for each of half the loops.
     assert 0 < counts.total() <= A_SECOND * WINDOW_SECONDS + 5, counts
     assert counts.keys() <= {"EVALSHA", "BLPOP"}
+
+
+async def test_a_paused_backlog_asks_no_more(broker: Broker, settings: Settings) -> None:
+    """Tasks that may not start cost no more than if there were none."""
+    await broker.priorities.pause(Priority.NORMAL)
+    for _ in range(250):
+        await submit(broker, "script")
+    async with at_work(settings, Script().handler) as worker:
+        recovery = worker._sections[0].desk.recovery
+        recovery._patience = 0.0
+        await eventually(lambda: recovery._since is not None, "the first beat")
+        await sent(settings, 1.5)
+        counts = await sent(settings, WINDOW_SECONDS)
+    assert 0 < counts.total() <= A_SECOND * WINDOW_SECONDS + 5, counts
+    assert (await broker.inspection.queue_stats()).backlog == 250
 
 
 async def test_a_worker_that_takes_nothing_hears_of_new_queues(

@@ -69,3 +69,28 @@ def test_rates_need_little_memory() -> None:
         measured.ran("echo", 1, is_completed=True)
     assert len(measured._completed._steps) <= 13
     assert 90 < measured.rates()[0] <= 101
+
+
+def test_slot_seconds() -> None:
+    """Time with a task and without one, of all slots together; both go on while tasks run."""
+    now = [10.0]
+    measured = Measurements(lambda: now[0], slots=3)
+    assert measured.slot_seconds() == (0.0, 0.0)
+    now[0] = 12.0
+    measured.began()
+    measured.began()
+    now[0] = 15.0
+    assert measured.slot_seconds() == (6.0, 9.0)
+    measured.ended()
+    now[0] = 16.0
+    assert measured.slot_seconds() == (7.0, 11.0)
+
+
+def test_more_tasks_than_slots() -> None:
+    """Slots are never less than idle, whatever was taken over beyond them."""
+    now = [0.0]
+    measured = Measurements(lambda: now[0], slots=1)
+    measured.began()
+    measured.began()
+    now[0] = 1.0
+    assert measured.slot_seconds() == (2.0, 0.0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from crew import at_work, ended, submit
+from crew import at_work, ended, eventually, submit
 
 from taskqueue_core.broker import open_broker
 from taskqueue_core.keys import partition_of
@@ -12,6 +14,8 @@ from taskqueue_core.settings import Settings
 from taskqueue_core.states import TaskState
 
 pytestmark = pytest.mark.anyio
+
+COMPLETED = TaskState.COMPLETED
 
 
 @handler("counted")
@@ -34,9 +38,25 @@ async def test_tasks_of_every_partition_run(settings: Settings, concurrency: int
         for task_id in ids:
             task = await ended(broker, task_id)
             assert (task.state, task.result) == (
-                TaskState.COMPLETED,
+                COMPLETED,
                 str(partition_of(task_id)).encode(),
             )
     assert await broker.inspection.audit() == []
     assert await broker.inspection.workers() == []
+    await broker.close()
+
+
+async def test_every_listener_has_a_connection(settings: Settings) -> None:
+    """The smallest pool lets a worker wait for bells and messages of all partitions at once."""
+    queue = settings.queue.model_copy(update={"partitions": 8})
+    redis = settings.redis.model_copy(update={"pool_size": 1})
+    settings = settings.model_copy(update={"queue": queue, "redis": redis})
+    broker = open_broker(settings)
+    await broker.prepare()
+    async with at_work(settings, counted) as worker:
+        pool: Any = worker._blocking
+        in_use = pool.connection_pool._in_use_connections
+        await eventually(lambda: len(in_use) == 16, "two blocked connections per partition")
+        for _ in range(8):
+            assert (await ended(broker, await submit(broker, "counted"))).state is COMPLETED
     await broker.close()

@@ -8,7 +8,7 @@ import os
 import msgspec
 import pytest
 from crew import at_work, ended, submit
-from script import quick_settings
+from script import Script, quick_settings
 
 from taskqueue_core.broker import Broker
 from taskqueue_core.models import HandlerInfo
@@ -68,3 +68,17 @@ async def test_rates(broker: Broker, settings: Settings) -> None:
             while not worker.completed_per_second > worker.failed_per_second > 0:
                 await asyncio.sleep(0.02)
                 worker = await broker.inspection.worker("w1")
+
+
+async def test_slot_seconds(broker: Broker, settings: Settings) -> None:
+    """A slot is busy from the start of a task to its end, and that shows before it has ended."""
+    script = Script()
+    async with at_work(settings, script.handler):
+        task_id = await submit(broker, "script", payload={"do": "wait"})
+        async with asyncio.timeout(5):
+            worker = await broker.inspection.worker("w1")
+            while not worker.idle_seconds > worker.busy_seconds > 0:
+                await asyncio.sleep(0.02)
+                worker = await broker.inspection.worker("w1")
+        script.go.set()
+        await ended(broker, task_id)

@@ -66,6 +66,7 @@ async def test_a_lost_task_is_started_and_its_worker_removed(
     assert await scene.recovery.run_once() == INTERVAL_SECONDS
     [found] = scene.notes.started
     assert (found.digits, found.number, found.lost_leases) == (lost.digits, 2, 1)
+    assert (lost.is_recovered, found.is_recovered) == (False, True)
     assert scene.fetcher.free == 3
     names = [worker.id for worker in await broker.inspection.workers()]
     assert names == ["w1"]

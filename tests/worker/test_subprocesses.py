@@ -171,15 +171,17 @@ async def test_the_start_of_a_child_costs_a_task_no_time(
     assert outcome.duration_ms >= 800
 
 
-async def test_a_lost_lease_kills(crew: Crew, place: Path) -> None:
-    """The task is somebody else's now: nothing of it goes on here."""
+@pytest.mark.parametrize("reason", ["the lease was lost", "cancelled on request"])
+async def test_who_is_to_stop_is_killed(crew: Crew, place: Path, reason: str) -> None:
+    """The task is somebody else's now, or unwanted: nothing of it goes on here."""
     note = place / "note"
     one = delivery("grip", body=json.dumps([{"note": str(note)}]).encode(), timeout_seconds=30)
     crew.executor.start(one)
     pid = await noted(note)
-    crew.executor.lost(one)
+    is_lost = reason == "the lease was lost"
+    assert crew.executor.lost(one) if is_lost else crew.executor.cancel(one.digits, one.number)
     await eventually(lambda: crew.outcomes, "the outcome", within_seconds=1)
-    assert crew.outcomes[0].value == b"the lease was lost"
+    assert crew.outcomes[0].value == reason.encode()
     await eventually(lambda: not is_there(pid), "the child's end", within_seconds=1)
 
 

@@ -1,7 +1,7 @@
 -- Count what is where, all queues together.
 -- KEYS[1] <P>meta
 -- Returns: entries and unacknowledged entries of priority 0 to 3 in turn, scheduled, dead letters,
---   backlog
+--   backlog, the priorities that are paused (digits)
 -- Flags: no-writes
 local reply = { 0, 0, 0, 0, 0, 0, 0, 0 }
 for _, queue in ipairs(redis.call('ZRANGE', QUEUES, 0, -1)) do
@@ -16,4 +16,5 @@ end
 reply[9] = redis.call('ZCARD', SCHEDULE)
 reply[10] = redis.call('ZCARD', DEAD)
 reply[11] = tonumber(redis.call('HGET', STATS, 'backlog') or 0)
+reply[12] = redis.call('HGET', META, 'paused_priorities') or ''
 return reply

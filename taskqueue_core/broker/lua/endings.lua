@@ -1,6 +1,7 @@
--- Shared by the scripts that end deliveries: complete, bury and release a task, keep its value.
--- `o` is what was reported: id, key, value, duration in ms; `task` is what the hash says: type,
--- queue, priority, attempts, created, has_key (its value is under a key of its own), worker.
+-- Shared by the scripts that end deliveries: complete, bury, cancel and release a task, keep its
+-- value. `o` is what was reported: id, key, value, duration in ms; `task` is what the hash says: type,
+-- queue, priority, attempts, created, has_key (its value is under a key of its own), worker,
+-- is_cancelled (it was asked to stop).
 local values, emptied = {}, {}
 
 -- At most `limit` bytes, never cut inside a UTF-8 sequence: a reader could not decode it.
@@ -39,6 +40,8 @@ end
 local function complete(o, task)
   local fields = { 's', 'c', 'e', now }
   keep_value(fields, o, task.has_key)
+  -- Its work is done: that it should have stopped is of no use to anybody any more.
+  if task.is_cancelled then redis.call('HDEL', o.key, 'X') end
   redis.call('HSET', o.key, unpack(fields))
   index(DONE, now + RETENTION_MS, o.id)
   count('backlog', -1)
@@ -65,8 +68,19 @@ local function bury(o, task, state, reason)
   end
 end
 
+-- End a task that was asked to stop: whatever became of its delivery, it never runs again.
+local function cancel_running(o, task, attempts)
+  redis.call('HDEL', o.key, 'X')
+  redis.call('HSET', o.key, 's', 'x', 'e', now, 'a', attempts)
+  count('backlog', -1)
+  count('finished:' .. label(task.type) .. ':cancelled')
+  index(DONE, now + RETENTION_MS, o.id)
+  emit('task.cancelled', o.id, task.type, task.priority, 'x', attempts)
+end
+
 -- Back to the stream; the attempt does not count.
 local function release(o, task)
+  if task.is_cancelled then return cancel_running(o, task, task.attempts - 1) end
   local entry = enqueue(o.id, task.queue, task.priority)
   redis.call('HSET', o.key, 's', 'p', 'm', entry, 'u', now, 'c', task.created,
     'a', task.attempts - 1)

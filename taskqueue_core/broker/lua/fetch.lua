@@ -22,6 +22,8 @@ local is_known, is_paused = known[1] == instance, known[2] == '1'
 local codes = settle(reported, 7, worker, instance)
 write_endings()
 local promoted = promote_due(20)
+local meta = redis.call('HMGET', META, 'queues_version', 'paused_priorities')
+paused_priorities = meta[2]
 
 -- The same request again: its reply was lost, so answer with the same tasks, except those that have
 -- been given back since, even if this worker has them again by another request.
@@ -48,12 +50,13 @@ local function read(stream, n)
 end
 
 -- Strict priority: a stream is read only when those before it are empty. Answers where it stopped,
--- past the last key when it has seen everything. 100 entries that are no task to start end it too.
+-- past the last key when it has seen everything that may start. 100 entries that are no task to start
+-- end it too.
 local function take()
   local taken, at, skipped = {}, 3, 0
   while #taken < wanted and at <= #KEYS and skipped < 100 do
     local stream, n = KEYS[at], wanted - #taken
-    local entries = read(stream, n)
+    local entries = may_start(stream) and read(stream, n) or {}
     if #entries < n then at = at + 1 end
     for _, entry in ipairs(entries) do
       local id = entry[2][2]
@@ -81,7 +84,7 @@ end
 local function promote_for_this_worker()
   if redis.call('EXISTS', HELD) == 0 then return end
   local types, served = redis.call('HGET', KEYS[2], 'types') or '', {}
-  for i = 3, #KEYS do served[KEYS[i]] = true end
+  for i = 3, #KEYS do served[KEYS[i]] = may_start(KEYS[i]) end
   for queue in pairs(promote_held(types, served, wanted)) do promoted[queue] = true end
 end
 
@@ -103,5 +106,5 @@ end
 for queue in pairs(promoted) do ring(queue) end
 fill_bodies()
 finish()
-return { now, next_due(), tonumber(redis.call('HGET', META, 'queues_version') or 0),
-  is_known and 1 or 0, is_paused and 1 or 0, codes, handed }
+return { now, next_due(), tonumber(meta[1] or 0), is_known and 1 or 0, is_paused and 1 or 0, codes,
+  handed }

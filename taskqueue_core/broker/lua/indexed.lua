@@ -47,6 +47,12 @@ local function check_owner(t)
   fix(15, '', function() redis.call('HSET', META, 'owners', 1) end)
 end
 
+-- Only who runs it can be asked to stop.
+local function check_asked(t)
+  if not t.is_cancelled or t.state == 'r' then return end
+  fix(17, t.id, function() redis.call('HDEL', t.key, 'X') end)
+end
+
 local function check(id, among)
   local found = {}
   for _, set in ipairs({ SCHEDULE, DONE, DEAD }) do
@@ -56,6 +62,7 @@ local function check(id, among)
   if t.exists and not t.is_sound then return end
   check_held(t, among)
   check_owner(t)
+  check_asked(t)
   if not t.exists then return check_remains(id, found) end
   local home = INDEXES[t.state]
   if t.is_in_stream then

@@ -15,6 +15,12 @@ local function fail(o, task)
     redis.call('RPUSH', history_key(o.id), o.history)
     redis.call('LTRIM', history_key(o.id), -HISTORY_MAX, -1)
   end
+  if task.is_cancelled then
+    local fields = {}
+    keep_value(fields, o, task.has_key)
+    redis.call('HSET', o.key, unpack(fields))
+    return cancel_running(o, task, task.attempts)
+  end
   if o.reason == 'dropped' then return bury(o, task, 'f', o.reason) end
   if o.reason ~= '' then return bury(o, task, 'd', o.reason) end
   if task.attempts > o.max_retries then return bury(o, task, 'd', 'max_retries') end
@@ -30,7 +36,12 @@ end
 -- is not put straight back, or workers with different plugins would toss it to and fro. After
 -- `delay` any worker looks at it again, to give it up once it has waited for `duration`.
 local function hold(o, task)
+  if task.is_cancelled then return cancel_running(o, task, task.attempts - 1) end
   local since = tonumber(task.held_since or now)
+  -- Who could have started it was not to while its priority was paused: it has its time anew.
+  if now - since > o.duration then
+    since = math.max(since, tonumber(redis.call('HGET', META, 'resumed:' .. task.priority) or 0))
+  end
   task.attempts = task.attempts - 1
   count('misrouted')
   if now - since > o.duration then
@@ -52,12 +63,13 @@ local function settle(n, at, worker, instance)
       delay = tonumber(ARGV[at + 5]), max_retries = tonumber(ARGV[at + 6]), reason = ARGV[at + 7],
       history = ARGV[at + 8] }
     o.key = task_key(o.id)
-    local t = redis.call('HMGET', o.key, 's', 'y', 'm', 'q', 'p', 'f', 'a', 'c', 'V', 'i')
+    local t = redis.call('HMGET', o.key, 's', 'y', 'm', 'q', 'p', 'f', 'a', 'c', 'V', 'i',
+      'X')
     local is_owner = t[6] == ARGV[at + 2] .. ':' .. instance
     if is_owner and t[1] == 'r' then
       local task = { type = t[2], queue = t[4] or 'default', priority = t[5] or '1',
         attempts = tonumber(t[7]), created = created_at(t[8], t[3]), has_key = t[9] == '1',
-        held_since = t[10], worker = worker }
+        held_since = t[10], is_cancelled = t[11], worker = worker }
       leave(stream_key(task.queue, task.priority), t[3])
       KINDS[ARGV[at]](o, task)
       codes[i] = 1

@@ -17,9 +17,7 @@ if (known[2] or '0') ~= ARGV[2] then
   else
     redis.call('HDEL', META, flag)
   end
-  redis.call('RPUSH', KEYS[3], message)
-  redis.call('LTRIM', KEYS[3], -100, -1)
-  redis.call('PEXPIRE', KEYS[3], LEASE_MS)
+  send(KEYS[3], message)
   emit_worker('worker.' .. message .. 'd', ARGV[1], { state = ARGV[2] == '1' and 'paused' or 'idle' })
 end
 finish()

@@ -8,7 +8,7 @@ end
 
 local INDEXES = { s = SCHEDULE, y = SCHEDULE, c = DONE, x = DONE, f = DONE, d = DEAD }
 
-local FIELDS = { 's', 'y', 'm', 'q', 'p', 'a', 'c', 'w', 'e', 'u', 'n', 'z', 'i', 'O' }
+local FIELDS = { 's', 'y', 'm', 'q', 'p', 'a', 'c', 'w', 'e', 'u', 'n', 'z', 'i', 'O', 'X' }
 
 local function read(id)
   local key = task_key(id)
@@ -17,7 +17,8 @@ local function read(id)
     queue = v[4] or 'default', priority = v[5] or '1', attempts = tonumber(v[6] or 0) or 0,
     created = created_at(v[7], v[3]), worker = v[8], ended = tonumber(v[9] or ''),
     updated = tonumber(v[10] or ''), due = tonumber(v[11] or v[12] or ''),
-    held_since = v[1] == 's' and tonumber(v[13] or ''), owner = v[14] }
+    held_since = v[1] == 's' and tonumber(v[13] or ''), owner = v[14],
+    is_cancelled = v[15] }
   t.exists = v[1] or redis.call('EXISTS', key) == 1
   t.is_in_stream = v[1] == 'p' or v[1] == 'r'
   -- Enough is known to say where it belongs.
@@ -89,7 +90,7 @@ local function check_entry(t)
       fix(2, t.id, function() requeue(t, is_there) end)
     end
   elseif not is_there or not is_pending and not t.worker then
-    fix(3, t.id, function() requeue(t, is_there) end)
+    fix(t.is_cancelled and 16 or 3, t.id, function() requeue(t, is_there) end)
   elseif not is_pending then
     fix(4, t.id, function() lease_again(t) end)
   end

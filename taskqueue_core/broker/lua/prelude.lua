@@ -10,12 +10,20 @@ local function body_key(id) return P .. 'b:' .. id end
 local function result_key(id) return P .. 'r:' .. id end
 local function history_key(id) return P .. 'h:' .. id end
 local function worker_key(worker) return P .. 'w:' .. worker end
+local function control_key(worker) return P .. 'ctl:' .. worker end
 local function stream_key(queue, priority) return P .. 'q:' .. queue .. ':' .. priority end
 
 -- Ring the bell of a queue; it holds at most one token.
 local function ring(queue)
   local bell = P .. 'wake:' .. queue
   if redis.call('LLEN', bell) == 0 then redis.call('LPUSH', bell, '1') end
+end
+
+-- Tell a worker something at once; what it does not hear in time it learns from its heartbeat.
+local function send(control, message)
+  redis.call('RPUSH', control, message)
+  redis.call('LTRIM', control, -100, -1)
+  redis.call('PEXPIRE', control, LEASE_MS)
 end
 
 -- Type as a metric label: unknown ones share one, so that no client can grow the counters.

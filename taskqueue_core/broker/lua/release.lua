@@ -3,6 +3,6 @@
 -- ARGV[1] worker (name), [2] instance (token), [3] number of outcomes (int, <= 100)
 -- ARGV[4 ...] the outcomes, nine arguments each, see outcomes.lua
 -- Returns: a code per outcome: 1 accepted, 2 already taken, 0 stale
--- Transitions: running -> pending
--- Emits: task.queued
+-- Transitions: running -> pending, running -> cancelled
+-- Emits: task.queued, task.cancelled
 -- Flags: allow-oom

@@ -8,8 +8,8 @@
 -- ARGV[6 ...] ids to look at (text, at most 100)
 -- Returns: entry and pending entry to look from next or '', the last entry that '' stood for, and
 --   two per repair: code, see repair.py, and what was repaired
--- Transitions: pending -> pending, running -> running, running -> pending
--- Emits: task.queued
+-- Transitions: pending -> pending, running -> running, running -> pending, running -> cancelled
+-- Emits: task.queued, task.cancelled
 -- Flags: allow-oom
 if #ARGV > 105 then return redis.error_reply('ERR at most 100 tasks a call') end
 

@@ -4,7 +4,7 @@
 local function restart(id, key, t, token)
   local queue, priority = t[4] or 'default', t[5] or '1'
   local entry = enqueue(id, queue, priority)
-  redis.call('HDEL', key, 'a', 'l', 'o', 'v', 'V', 'k', 'i', 'n', 'w', 'g', 'e')
+  redis.call('HDEL', key, 'a', 'l', 'o', 'v', 'V', 'k', 'i', 'n', 'w', 'g', 'e', 'X')
   redis.call('HSET', key, 's', 'p', 'm', entry, 'u', now, 'c', created_at(t[6], t[3]), 'x', token)
   redis.call('UNLINK', result_key(id))
   redis.call('ZREM', t[1] == 'd' and DEAD or DONE, id)

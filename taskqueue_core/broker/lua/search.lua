@@ -1,26 +1,35 @@
 -- Look through tasks, place by place, for those that are wanted.
 -- KEYS[1] <P>meta
--- ARGV[1] most tasks to look at (int, <= 500), [2] most to find (int)
--- ARGV[3] places to go through (digits), [4] first, [5] second, [6] third part of the position in the
+-- ARGV[1] most tasks to look at (int, <= 100), [2] most to find (int)
+-- ARGV[3] bytes of bodies to look through before the last task (int)
+-- ARGV[4] places to go through (digits), [5] first, [6] second, [7] third part of the position in the
 --   first of them to go on behind (texts, '' to begin there)
--- ARGV[7] states (letters), [8] type (name), [9] queue (name), [10] priority (int), [11] created from
---   (ms), [12] created before (ms), [13] reason (text), [14] part of the error (text); '' for any
+-- ARGV[8] states (letters), [9] type (name), [10] queue (name), [11] priority (int), [12] created from
+--   (ms), [13] created before (ms), [14] reason (text), [15] part of the error (text); '' for any
+-- ARGV[16 ...] names and values of metadata (JSON texts)
 -- Returns: 1 when all was looked through, else 0; place and position of the last one looked at; the
 --   tasks found, six each: place, position, id, bytes of its body and result
 -- Flags: no-writes
-local most, wanted = math.min(500, tonumber(ARGV[1])), tonumber(ARGV[2])
-local states, task_type, queue_wanted, priority_wanted = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local from, before = tonumber(ARGV[11]) or 0, tonumber(ARGV[12]) or math.huge
+local most, wanted, budget = math.min(100, tonumber(ARGV[1])), tonumber(ARGV[2]), tonumber(ARGV[3])
+local states, task_type, queue_wanted, priority_wanted = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+local from, before = tonumber(ARGV[12]) or 0, tonumber(ARGV[13]) or math.huge
 -- A place is 1 running, 2 waiting, 3 scheduled and retrying, 4 dead letters, 5 ended. A position is
 -- priority, queue and entry id in the streams of the first two; else score, '' and id.
 local STATES = { ['1'] = 'rp', ['2'] = 'p', ['3'] = 'sy', ['4'] = 'd', ['5'] = 'cxf' }
 local looked, found, last = 0, {}, { '', '', '', '' }
 
-local function is_full() return looked >= most or #found >= 6 * wanted end
+local function is_full() return looked >= most or #found >= 6 * wanted or budget < 0 end
 
-local function size_of(id, t)
-  local size = t[8] and #t[8] or redis.call('STRLEN', body_key(id))
-  return size + (t[10] == '1' and redis.call('STRLEN', result_key(id)) or #(t[9] or ''))
+-- Whether the metadata may be what is wanted: its names and values are in the body, or it has an
+-- escape, behind which anything can be. The caller looks at the metadata itself, and at large bodies.
+local function may_have_metadata(id, body, size)
+  if #ARGV < 16 or size > 65536 then return true end
+  body = body or redis.call('GET', body_key(id)) or ''
+  budget = budget - size
+  for i = 16, #ARGV do
+    if not string.find(body, ARGV[i], 1, true) then return string.find(body, '\\', 1, true) end
+  end
+  return true
 end
 
 local function look(place, a, b, c, id)
@@ -32,8 +41,11 @@ local function look(place, a, b, c, id)
   if priority_wanted ~= '' and (t[4] or '1') ~= priority_wanted then return end
   local created = tonumber(created_at(t[6], t[5]))
   if created < from or created >= before then return end
-  if not fits(id, t, task_type, queue_wanted, ARGV[13], ARGV[14]) then return end
-  for _, value in ipairs({ place, a, b, c, id, size_of(id, t) }) do found[#found + 1] = value end
+  if not fits(id, t, task_type, queue_wanted, ARGV[14], ARGV[15]) then return end
+  local size = t[8] and #t[8] or redis.call('STRLEN', body_key(id))
+  if not may_have_metadata(id, t[8], size) then return end
+  size = size + (t[10] == '1' and redis.call('STRLEN', result_key(id)) or #(t[9] or ''))
+  for _, value in ipairs({ place, a, b, c, id, size }) do found[#found + 1] = value end
 end
 
 local function split(entry)
@@ -99,8 +111,8 @@ local function walk_set(place, score, id)
   end
 end
 
-local a, b, c = ARGV[4], ARGV[5], ARGV[6]
-for place in string.gmatch(ARGV[3], '%d') do
+local a, b, c = ARGV[5], ARGV[6], ARGV[7]
+for place in string.gmatch(ARGV[4], '%d') do
   if is_full() then break end
   if place == '1' or place == '2' then walk_streams(place, a, b, c) else walk_set(place, a, c) end
   a, b, c = '', '', ''

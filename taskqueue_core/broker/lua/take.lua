@@ -8,6 +8,13 @@ local function read_task(id)
   return redis.call('HMGET', task_key(id), unpack(HANDED_FIELDS))
 end
 
+-- Priorities that are paused (digits), which a script reads with what else it needs of meta.
+local paused_priorities = false
+local function may_start(stream)
+  return not paused_priorities
+    or not string.find(paused_priorities, string.sub(stream, -1), 1, true)
+end
+
 local function place(stream)
   return string.match(stream, ':q:(.*):(%d)$')
 end

@@ -1,6 +1,6 @@
 -- Count the dead letters that are wanted by type, reason and error, a step at a time, newest first.
 -- KEYS[1] <P>meta
--- ARGV[1] most to look at (int, <= 500), [2] score and [3] id to go on behind (texts, '' to begin)
+-- ARGV[1] most to look at (int, <= 100), [2] score and [3] id to go on behind (texts, '' to begin)
 -- ARGV[4] type (name), [5] queue (name), [6] reason (text), [7] part of the error (text); '' for any
 -- Returns: how many were looked at, score and id of the last one, the groups, five each: type, reason,
 --   at most 256 bytes of the error, count, latest death in ms
@@ -17,7 +17,7 @@ local function count_in(id, t, died)
   groups[name][4] = groups[name][4] + 1
 end
 
-local ids, scores = step_down(DEAD, ARGV[2], ARGV[3], math.min(500, tonumber(ARGV[1])))
+local ids, scores = step_down(DEAD, ARGV[2], ARGV[3], math.min(100, tonumber(ARGV[1])))
 for i, id in ipairs(ids) do
   local t = redis.call('HMGET', task_key(id), unpack(LOOKED_AT))
   if t[1] == 'd' and fits(id, t, ARGV[4], ARGV[5], ARGV[6], ARGV[7]) then

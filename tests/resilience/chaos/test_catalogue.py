@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+
+from promises import check_tests
 
 FOLDER = Path(__file__).parents[1]
 TESTS = FOLDER.parent
@@ -39,12 +40,3 @@ def test_every_promise_of_the_readme_names_its_test() -> None:
     assert len(promises) > 10
     for sentence, tests in promises:
         check_tests(sentence, tests, TESTS)
-
-
-def check_tests(promise: str, tests: str, folder: Path) -> None:
-    """Fail unless there is a test for a promise, in the file that it names."""
-    named = re.findall(r"`([\w./]+)::(\w+)`", tests)
-    assert named, promise
-    for file, name in named:
-        text = (folder / file).read_text(encoding="utf-8")
-        assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), f"{file}::{name}"
