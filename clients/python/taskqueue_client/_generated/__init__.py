@@ -1,0 +1,1 @@
+"""Models and requests of the contract. Generated: do not edit, run `make generate-python-client`."""

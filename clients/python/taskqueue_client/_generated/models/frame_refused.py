@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from attrs import define as _attrs_define
+from attrs import field as _attrs_field
+
+from ..models.frame_refused_type import FrameRefusedType
+
+if TYPE_CHECKING:
+    from ..models.frame_refused_data import FrameRefusedData
+
+
+T = TypeVar("T", bound="FrameRefused")
+
+
+@_attrs_define
+class FrameRefused:
+    """
+    Attributes:
+        type_ (FrameRefusedType):
+        timestamp (datetime.datetime): RFC 3339 in UTC with three digits of milliseconds. Example:
+            2026-01-15T12:00:00.000Z.
+        data (FrameRefusedData):
+    """
+
+    type_: FrameRefusedType
+    timestamp: datetime.datetime
+    data: FrameRefusedData
+    additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        type_ = self.type_.value
+
+        timestamp = self.timestamp.isoformat()
+
+        data = self.data.to_dict()
+
+        field_dict: dict[str, Any] = {}
+        field_dict.update(self.additional_properties)
+        field_dict.update(
+            {
+                "type": type_,
+                "timestamp": timestamp,
+                "data": data,
+            }
+        )
+
+        return field_dict
+
+    @classmethod
+    def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
+        from ..models.frame_refused_data import FrameRefusedData  # noqa: PLC0415
+
+        d = dict(src_dict)
+        type_ = FrameRefusedType(d.pop("type"))
+
+        timestamp = datetime.datetime.fromisoformat(d.pop("timestamp"))
+
+        data = FrameRefusedData.from_dict(d.pop("data"))
+
+        frame_refused = cls(
+            type_=type_,
+            timestamp=timestamp,
+            data=data,
+        )
+
+        frame_refused.additional_properties = d
+        return frame_refused
+
+    @property
+    def additional_keys(self) -> list[str]:
+        return list(self.additional_properties.keys())
+
+    def __getitem__(self, key: str) -> Any:
+        return self.additional_properties[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.additional_properties[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self.additional_properties[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.additional_properties

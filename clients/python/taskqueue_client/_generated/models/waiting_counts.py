@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from attrs import define as _attrs_define
+from attrs import field as _attrs_field
+
+T = TypeVar("T", bound="WaitingCounts")
+
+
+@_attrs_define
+class WaitingCounts:
+    """Number of waiting tasks by priority.
+
+    Attributes:
+        critical (int):
+        high (int):
+        normal (int):
+        low (int):
+    """
+
+    critical: int
+    high: int
+    normal: int
+    low: int
+    additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        critical = self.critical
+
+        high = self.high
+
+        normal = self.normal
+
+        low = self.low
+
+        field_dict: dict[str, Any] = {}
+        field_dict.update(self.additional_properties)
+        field_dict.update(
+            {
+                "critical": critical,
+                "high": high,
+                "normal": normal,
+                "low": low,
+            }
+        )
+
+        return field_dict
+
+    @classmethod
+    def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
+        d = dict(src_dict)
+        critical = d.pop("critical")
+
+        high = d.pop("high")
+
+        normal = d.pop("normal")
+
+        low = d.pop("low")
+
+        waiting_counts = cls(
+            critical=critical,
+            high=high,
+            normal=normal,
+            low=low,
+        )
+
+        waiting_counts.additional_properties = d
+        return waiting_counts
+
+    @property
+    def additional_keys(self) -> list[str]:
+        return list(self.additional_properties.keys())
+
+    def __getitem__(self, key: str) -> Any:
+        return self.additional_properties[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.additional_properties[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self.additional_properties[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.additional_properties
