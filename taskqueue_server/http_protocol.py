@@ -162,11 +162,11 @@ class HttpProtocol(HttpToolsProtocol):
         """Take a header, up to so many."""
         headers = self.headers
         if len(headers) >= MAX_HEADERS:
-            self._fault = _LARGE_HEAD
-            raise ValueError("too many headers")
+            raise self._fail(_LARGE_HEAD)
         name = name.lower()
         if name == b"host":
-            self._check_host(is_right=not self._has_host)
+            if self._has_host:
+                raise self._fail(_HOST)
             self._has_host = True
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
@@ -174,14 +174,15 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin a request whose headers are right."""
-        self._check_host(is_right=self._has_host or self.parser.get_http_version() != "1.1")
+        if not self._has_host and self.parser.get_http_version() == "1.1":
+            raise self._fail(_HOST)
         self._has_host = False
         super().on_headers_complete()
 
-    def _check_host(self, *, is_right: bool) -> None:
-        if not is_right:
-            self._fault = _HOST
-            raise ValueError("not one Host header")
+    def _fail(self, problem: ProblemError) -> Exception:
+        """Return what a callback raises to have the connection refused for this reason."""
+        self._fault = problem
+        return ValueError(problem.kind)
 
     def on_chunk_header(self) -> None:
         """Keep trailers, which come after the chunks, apart from the headers."""
