@@ -136,6 +136,7 @@ async def test_slow_reader_hurts_nobody_else(broker: Broker) -> None:
     for client in (slow, fast):
         client.leave()
     await asyncio.gather(*running)
+    await app.hub.close()
 
 
 async def test_a_burst_is_no_loss_for_those_who_keep_up(
