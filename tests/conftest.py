@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
 
 import pytest
+import structlog
 from topology import EMBEDDED, PLACES, chosen_kinds
 
 from taskqueue_core.broker import Broker, open_broker
@@ -74,3 +76,16 @@ async def broker(settings: Settings) -> AsyncIterator[Broker]:
     problems = await broker.inspection.audit()
     await broker.close()
     assert problems == []
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """Let a test configure logging; afterwards it is as it was."""
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()  # so that the ones of the test runner are not closed
+    yield
+    structlog.configure(**before)
+    structlog.contextvars.clear_contextvars()
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -7,13 +7,12 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx
 import pytest
-import structlog
 
 from taskqueue_core.broker import Broker
 from taskqueue_core.logs import configure_logging
@@ -27,18 +26,12 @@ Serving = Callable[[Settings], AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """Yield what the process logs, at the level ``info``."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers.clear()  # so that the ones of the test runner are not closed
+def log(monkeypatch: pytest.MonkeyPatch, own_logging: None) -> io.StringIO:
+    """Return what the process logs, at the level ``info``."""
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     configure_logging("info")
-    yield stream
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    return stream
 
 
 def lines(stream: io.StringIO, **values: str) -> list[dict[str, Any]]:

@@ -8,12 +8,10 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from crew import Crew, delivery, eventually
 
 from taskqueue_core.keys import id_from_hex
@@ -28,18 +26,12 @@ SECRET = "payload-of-nobodys-business"
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch, _quiet: None) -> Iterator[io.StringIO]:
-    """Yield what the process logs, at the level ``debug``."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers.clear()  # so that the ones of the test runner are not closed
+def log(monkeypatch: pytest.MonkeyPatch, _quiet: None, own_logging: None) -> io.StringIO:
+    """Return what the process logs, at the level ``debug``."""
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     configure_logging("debug")
-    yield stream
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    return stream
 
 
 @pytest.fixture

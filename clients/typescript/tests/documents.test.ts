@@ -49,7 +49,9 @@ it('the ten calls of the README do what they say', async () => {
   expect(find).toMatch(/^([0-9a-f-]{36} \S+Z\n)+$/);
   expect(listen).toMatch(/^([0-9a-f-]{36} \d+\n)+$/);
   expect(loop).toBe('task.submitted\ntask.started\ntask.completed\n');
-  expect(letters).toMatch(/^([0-9a-f-]{36} .*intentional.*\n)+[1-9]\d* sent back\n$/);
+  // Other tests' letters may be among them.
+  expect(letters).toMatch(/^([0-9a-f-]{36} .*\n)+[1-9]\d* sent back\n$/);
+  expect(letters).toMatch(/^[0-9a-f-]{36} .*intentional.*$/m);
   expect(look).toMatch(/^\[ '\w+' \] \d+ \d+\n$/);
   expect(wrong).toMatch(/intentional failure/);
 });
