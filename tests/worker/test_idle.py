@@ -23,15 +23,22 @@ WINDOW_SECONDS, A_SECOND = 10.0, 2.0
 
 
 async def sent(settings: Settings, seconds: float) -> Counter[str]:
-    """Count the commands that any client sends meanwhile, by name; those of scripts apart."""
+    """Count the commands that any client sends meanwhile, by name; those of scripts apart.
+
+    Those for another namespace do not count: some test's server may not have ended yet.
+    """
     counts: Counter[str] = Counter()
+    own = f"tq:{{{settings.queue.namespace}."
     redis: Any = open_redis(settings, blocks_seconds=seconds)
     async with redis.monitor() as monitor:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while True:
                     seen = await monitor.next_command()
-                    counts[seen["command"].split()[0]] += seen["client_type"] != "lua"
+                    command = seen["command"]
+                    is_foreign = "tq:{" in command and own not in command
+                    if not is_foreign:
+                        counts[command.split()[0]] += seen["client_type"] != "lua"
     await redis.aclose()
     return +counts
 
