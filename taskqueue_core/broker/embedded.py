@@ -191,7 +191,7 @@ class EmbeddedBroker:
             limit = _patience(seen.presence, wait_seconds)
             if time.monotonic() - began > limit:
                 raise BrokerUnavailableError(self._stuck_message(seen, limit))
-            time.sleep(0.005)
+            time.sleep(0.005)  # another process starts it, and nothing tells of that
 
     def _known_address(self) -> Address:
         if self._address is None:
@@ -288,6 +288,7 @@ class EmbeddedBroker:
                     "Mend what it names, choose another data directory, or set "
                     "TASKQUEUE_REDIS_URL to a Redis of your own."
                 )
+            # A server does not say when it is ready: it is asked, up to the limit above.
             time.sleep(0.02 if seen.presence is Presence.LOADING else 0.002)
 
     def _stuck_message(self, seen: Sighting, limit: float) -> str:
